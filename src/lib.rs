@@ -1,0 +1,6 @@
+//! rt
+pub mod error;
+pub mod hints;
+pub mod plan;
+pub mod spec;
+pub mod sys;

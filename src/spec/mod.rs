@@ -1,0 +1,10 @@
+//! config.json as written.
+
+mod field;
+mod types;
+
+pub use field::Field;
+pub use types::*;
+
+/// The version of the specification that this runtime implements.
+pub const VERSION: &str = "1.3.0";

@@ -1,0 +1,428 @@
+//! Processes: clone3(2), pidfds, waiting, prctl(2), execve(2), resource limits.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::time::Duration;
+
+use super::{CallError, CallResult, c_path, check, check_fd, check_int};
+
+/// linux/sched.h; the libc crate's constant is too narrow.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// What clone3(2) shall do.
+#[derive(Debug, Default)]
+pub struct CloneArgs<'fd> {
+    /// `CLONE_NEW*` and `CLONE_PARENT`.
+    pub flags: u64,
+    /// A cgroup v2 directory in which the child is born (`CLONE_INTO_CGROUP`, Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'fd>>,
+}
+
+/// Which side of a clone3(2) the caller is on.
+#[derive(Debug)]
+pub enum Cloned {
+    /// The caller, with the pid of the child and its pidfd.
+    Parent(i32, OwnedFd),
+    /// The child, a copy of the caller.
+    Child,
+}
+
+/// clone3(2) like fork(2), with a pidfd.
+///
+/// The calling process must have one thread: the child is a copy of that one only.
+///
+/// # Errors
+/// The kernel's.
+pub fn clone3(request: &CloneArgs<'_>) -> CallResult<Cloned> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: an all-zero clone_args is a valid value.
+    let mut args: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
+    args.flags = request.flags | libc::CLONE_PIDFD.cast_unsigned() as u64;
+    args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
+    // With CLONE_PARENT the kernel wants the exit signal of the parent's own child, given as 0.
+    args.exit_signal = if request.flags & (libc::CLONE_PARENT as u64) == 0 { libc::SIGCHLD as u64 } else { 0 };
+    if let Some(cgroup) = request.cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: `args` and the pidfd it points at outlive the call; without CLONE_VM and with a null stack the child runs
+    // on a copy of our memory, as after fork(2). The process has one thread.
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) };
+    let pid = check_int(ret, "clone3", || format!("{{flags={:#x}}}", args.flags))?;
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    // SAFETY: CLONE_PIDFD has stored a new descriptor that nobody else knows.
+    Ok(Cloned::Parent(pid, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// pidfd_open(2).
+///
+/// # Errors
+/// `ESRCH` if there is no such process.
+pub fn pidfd_open(pid: i32) -> CallResult<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    check_fd(ret, "pidfd_open", || format!("{pid}"))
+}
+
+/// pidfd_send_signal(2).
+///
+/// # Errors
+/// `ESRCH` if the process is gone.
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> CallResult<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: a null siginfo means the one that kill(2) would send.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, std::ptr::null::<u8>(), 0) };
+    check(ret, "pidfd_send_signal", || format!("{fd}, {signal}")).map(drop)
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It exited with this code.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The status that a shell reports: the code, or 128 plus the signal number.
+    pub fn status(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// waitid(2) for the end of one child.
+///
+/// # Errors
+/// `ECHILD` if it is not an own child.
+pub fn wait_pidfd(pidfd: impl AsFd) -> CallResult<Exit> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let id = fd.cast_unsigned();
+    waitid(libc::P_PIDFD, id, libc::WEXITED, || format!("P_PIDFD, {fd}, WEXITED"))
+        .and_then(|exit| exit.ok_or_else(|| CallError::new("waitid", "no child", libc::ECHILD)))
+}
+
+/// Reaps one ended child of any kind, if there is one: for a subreaper.
+pub fn reap_any() -> Option<Exit> {
+    waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG, String::new).ok().flatten()
+}
+
+fn waitid(kind: libc::idtype_t, id: u32, options: i32, args: impl Fn() -> String) -> CallResult<Option<Exit>> {
+    // SAFETY: an all-zero siginfo is a valid value.
+    let mut info: libc::siginfo_t = unsafe { MaybeUninit::zeroed().assume_init() };
+    loop {
+        // SAFETY: `info` outlives the call.
+        let ret = unsafe { libc::waitid(kind, id, &raw mut info, options) };
+        match check(ret.into(), "waitid", &args) {
+            Err(error) if error.is(libc::EINTR) => {}
+            Err(error) => return Err(error),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: after a successful waitid the pid field is set; 0 means that nothing has ended.
+    if unsafe { info.si_pid() } == 0 {
+        return Ok(None);
+    }
+    // SAFETY: for a SIGCHLD siginfo the status field is the one that is set.
+    let status = unsafe { info.si_status() };
+    Ok(Some(if info.si_code == libc::CLD_EXITED { Exit::Code(status) } else { Exit::Signal(status) }))
+}
+
+/// The events of poll(2) that the crate looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    /// There is something to read.
+    pub readable: bool,
+    /// There is room to write.
+    pub writable: bool,
+    /// The other end is gone (`POLLHUP` or `POLLERR`).
+    pub hangup: bool,
+}
+
+/// poll(2) on descriptors, for reading and, where the flag says so, for writing. `None` waits without end.
+///
+/// # Errors
+/// The kernel's, but not `EINTR`, after which nothing is ready.
+pub fn poll(fds: &[(BorrowedFd<'_>, bool)], timeout: Option<Duration>) -> CallResult<Vec<Ready>> {
+    let events = |write: bool| libc::POLLIN | if write { libc::POLLOUT } else { 0 };
+    let mut list: Vec<libc::pollfd> =
+        fds.iter().map(|(fd, write)| libc::pollfd { fd: fd.as_raw_fd(), events: events(*write), revents: 0 }).collect();
+    let millis = timeout.map_or(-1, |limit| i32::try_from(limit.as_millis()).unwrap_or(i32::MAX));
+    // SAFETY: the list has the given length and outlives the call.
+    let ret = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, millis) };
+    match check(ret.into(), "poll", || format!("{} descriptors, {millis}", list.len())) {
+        Err(error) if error.is(libc::EINTR) => list.iter_mut().for_each(|entry| entry.revents = 0),
+        other => {
+            other?;
+        }
+    }
+    let ready = |entry: &libc::pollfd| Ready {
+        readable: entry.revents & libc::POLLIN != 0,
+        writable: entry.revents & libc::POLLOUT != 0,
+        hangup: entry.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0,
+    };
+    Ok(list.iter().map(ready).collect())
+}
+
+/// execveat(2) with a path relative to nothing: execve(2). Returns only an error.
+///
+/// # Errors
+/// The kernel's.
+pub fn execve(path: &Path, argv: &[CString], envp: &[CString]) -> CallResult<Infallible> {
+    let name = c_path("execve", path)?;
+    let (argv_ptrs, envp_ptrs) = (pointers(argv), pointers(envp));
+    // SAFETY: both lists end in null and their strings outlive the call, which does not return on success.
+    let _ = unsafe { libc::execve(name.as_ptr(), argv_ptrs.as_ptr(), envp_ptrs.as_ptr()) };
+    Err(CallError::last("execve", format!("{path:?}")))
+}
+
+/// fexecve(3): executes the file that a descriptor names. Returns only an error.
+///
+/// # Errors
+/// The kernel's.
+pub fn fexecve(fd: impl AsFd, argv: &[CString], envp: &[CString]) -> CallResult<Infallible> {
+    let fd = fd.as_fd().as_raw_fd();
+    let (argv_ptrs, envp_ptrs) = (pointers(argv), pointers(envp));
+    let flags = libc::AT_EMPTY_PATH;
+    // SAFETY: as in `execve`; the path is a static empty string.
+    let _ = unsafe { libc::syscall(libc::SYS_execveat, fd, c"".as_ptr(), argv_ptrs.as_ptr(), envp_ptrs.as_ptr(), flags) };
+    Err(CallError::last("execveat", format!("{fd}, AT_EMPTY_PATH")))
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// _exit(2): ends the process without running destructors or exit handlers, as a clone of the launcher must.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+fn prctl(call: &str, option: i32, arg: libc::c_ulong) -> CallResult<i64> {
+    // SAFETY: the options used in this module take integers only.
+    let ret = unsafe { libc::prctl(option, arg, 0, 0, 0) };
+    check(ret.into(), "prctl", || call)
+}
+
+/// `PR_SET_PDEATHSIG` with SIGKILL, or none. Cleared by the kernel when the ids or capabilities change.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_parent_death_signal(on: bool) -> CallResult<()> {
+    let signal = if on { libc::SIGKILL } else { 0 };
+    prctl("PR_SET_PDEATHSIG", libc::PR_SET_PDEATHSIG, u64::from(signal.cast_unsigned())).map(drop)
+}
+
+/// `PR_SET_DUMPABLE`: a process that is not dumpable cannot be traced, and its /proc entries are root's.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_dumpable(on: bool) -> CallResult<()> {
+    prctl("PR_SET_DUMPABLE", libc::PR_SET_DUMPABLE, u64::from(on)).map(drop)
+}
+
+/// `PR_SET_NO_NEW_PRIVS`.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_no_new_privs() -> CallResult<()> {
+    prctl("PR_SET_NO_NEW_PRIVS, 1", libc::PR_SET_NO_NEW_PRIVS, 1).map(drop)
+}
+
+/// `PR_SET_CHILD_SUBREAPER`.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_child_subreaper() -> CallResult<()> {
+    prctl("PR_SET_CHILD_SUBREAPER, 1", libc::PR_SET_CHILD_SUBREAPER, 1).map(drop)
+}
+
+/// getppid(2): 0 if the parent lives in an outer pid namespace.
+pub fn getppid() -> i32 {
+    // SAFETY: getppid cannot fail.
+    unsafe { libc::getppid() }
+}
+
+/// setsid(2).
+///
+/// # Errors
+/// `EPERM` for a process group leader.
+pub fn setsid() -> CallResult<()> {
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::setsid() };
+    check(ret.into(), "setsid", String::new).map(drop)
+}
+
+/// A resource limit: soft and hard value, `u64::MAX` for none (getrlimit(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Limit {
+    /// The value in force.
+    pub soft: u64,
+    /// Its ceiling.
+    pub hard: u64,
+}
+
+/// prlimit(2): reads, and sets if given, a limit of a process (0 for the caller).
+///
+/// # Errors
+/// The kernel's; `EPERM` when raising a hard limit without CAP_SYS_RESOURCE.
+pub fn prlimit(pid: i32, resource: u32, new: Option<Limit>) -> CallResult<Limit> {
+    let value = new.map(|limit| libc::rlimit64 { rlim_cur: limit.soft, rlim_max: limit.hard });
+    let new_ptr = value.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let mut old = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both structures outlive the call; a null new limit only reads.
+    let ret = unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, new_ptr, &raw mut old) };
+    check(ret, "prlimit64", || match new {
+        Some(limit) => format!("{pid}, {resource}, {{{}, {}}}", limit.soft, limit.hard),
+        None => format!("{pid}, {resource}"),
+    })?;
+    Ok(Limit { soft: old.rlim_cur, hard: old.rlim_max })
+}
+
+/// seccomp(2) with `SECCOMP_SET_MODE_FILTER`. Returns the listener if the flags ask for one.
+///
+/// # Errors
+/// The kernel's; `EACCES` without no_new_privs and CAP_SYS_ADMIN.
+pub fn seccomp_load(program: &[u8], flags: u64) -> CallResult<Option<OwnedFd>> {
+    let instructions = u16::try_from(program.len() / 8)
+        .map_err(|_| CallError::new("seccomp", "SECCOMP_SET_MODE_FILTER, more than 65535 instructions", libc::EINVAL))?;
+    // sock_filter is 8 bytes with an alignment of 4; a Vec<u64> copy provides it.
+    let words: Vec<u64> = program
+        .chunks_exact(8)
+        .map(|chunk| u64::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7]]))
+        .collect();
+    let fprog = libc::sock_fprog { len: instructions, filter: words.as_ptr().cast_mut().cast() };
+    // SAFETY: the program outlives the call and has the given number of instructions.
+    let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog) };
+    let value = check_int(ret, "seccomp", || format!("SECCOMP_SET_MODE_FILTER, {flags:#x}, {{{instructions} instructions}}"))?;
+    if flags & (libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u64) == 0 {
+        return Ok(None);
+    }
+    // SAFETY: with this flag the result is a new descriptor that nobody else knows.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(value) }))
+}
+
+/// keyctl(2): joins (and makes, if need be) a session keyring of this name and returns its serial number.
+///
+/// # Errors
+/// The kernel's; `ENOSYS` where keyrings are not offered.
+pub fn join_session_keyring(name: &str) -> CallResult<i32> {
+    let text = super::c_string("keyctl", name)?;
+    // SAFETY: `text` outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, text.as_ptr(), 0, 0, 0) };
+    check_int(ret, "keyctl", || format!("KEYCTL_JOIN_SESSION_KEYRING, {name:?}"))
+}
+
+/// keyctl(2): lets the owner (uid) of the session keyring search it, as the other runtimes do for processes that
+/// change their user id later.
+///
+/// # Errors
+/// The kernel's.
+pub fn allow_keyring_search(serial: i32) -> CallResult<()> {
+    // All for the possessor and search for the user (keyctl_setperm(3)).
+    let permissions: u32 = 0x3f00_0000 | 0x0008_0000;
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, serial, permissions, 0, 0) };
+    check(ret, "keyctl", || format!("KEYCTL_SETPERM, {serial}, {permissions:#x}")).map(drop)
+}
+
+/// sethostname(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn sethostname(name: &str) -> CallResult<()> {
+    // SAFETY: the string has the given length.
+    let ret = unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) };
+    check(ret.into(), "sethostname", || format!("{name:?}")).map(drop)
+}
+
+/// setdomainname(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn setdomainname(name: &str) -> CallResult<()> {
+    // SAFETY: the string has the given length.
+    let ret = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    check(ret.into(), "setdomainname", || format!("{name:?}")).map(drop)
+}
+
+/// personality(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn personality(value: u32) -> CallResult<()> {
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::personality(u64::from(value)) };
+    check(ret.into(), "personality", || format!("{value:#x}")).map(drop)
+}
+
+/// A descriptor to wait for: readable when the process has ended.
+pub fn pidfd_is_dead(pidfd: impl AsFd) -> bool {
+    poll(&[(pidfd.as_fd(), false)], Some(Duration::ZERO)).is_ok_and(|ready| ready[0].readable)
+}
+
+/// setpriority(2) of the calling process.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_nice(nice: i32) -> CallResult<()> {
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+    check(ret.into(), "setpriority", || format!("PRIO_PROCESS, 0, {nice}")).map(drop)
+}
+
+/// ioprio_set(2) of the calling process.
+///
+/// # Errors
+/// The kernel's.
+pub fn ioprio_set(value: i32) -> CallResult<()> {
+    // IOPRIO_WHO_PROCESS is 1.
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, value) };
+    check(ret, "ioprio_set", || format!("IOPRIO_WHO_PROCESS, 0, {value:#x}")).map(drop)
+}
+
+/// The attributes of sched_setattr(2), `struct sched_attr`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[repr(C)]
+pub struct SchedAttr {
+    /// Size of this structure.
+    pub size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// Nice value, for SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// Static priority, for SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// SCHED_DEADLINE, in nanoseconds.
+    pub runtime: u64,
+    /// SCHED_DEADLINE, in nanoseconds.
+    pub deadline: u64,
+    /// SCHED_DEADLINE, in nanoseconds.
+    pub period: u64,
+    /// Utilization clamp.
+    pub util_min: u32,
+    /// Utilization clamp.
+    pub util_max: u32,
+}
+
+/// sched_setattr(2) of the calling process.
+///
+/// # Errors
+/// The kernel's.
+pub fn sched_setattr(attributes: &SchedAttr) -> CallResult<()> {
+    // SAFETY: the structure outlives the call and carries its own size.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attributes), 0) };
+    check(ret, "sched_setattr", || format!("0, {attributes:?}")).map(drop)
+}

@@ -1,0 +1,82 @@
+//! Signals: masks, dispositions, signalfd(2).
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use super::{CallResult, check, check_fd};
+
+/// The highest signal number of Linux.
+pub const MAX: i32 = 64;
+
+fn set_mask(how: i32, fill: bool) -> CallResult<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    if fill {
+        // SAFETY: `set` has room for a sigset.
+        unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    } else {
+        // SAFETY: `set` has room for a sigset.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    }
+    // SAFETY: the set was filled in above; a null old set is allowed.
+    let ret = unsafe { libc::sigprocmask(how, set.as_ptr(), std::ptr::null_mut()) };
+    check(ret.into(), "sigprocmask", || format!("{how}, {}", if fill { "~[]" } else { "[]" })).map(drop)
+}
+
+/// Blocks every signal that can be blocked.
+///
+/// # Errors
+/// The kernel's.
+pub fn block_all() -> CallResult<()> {
+    set_mask(libc::SIG_SETMASK, true)
+}
+
+/// Empties the signal mask.
+///
+/// # Errors
+/// The kernel's.
+pub fn unblock_all() -> CallResult<()> {
+    set_mask(libc::SIG_SETMASK, false)
+}
+
+/// signalfd(2) for every signal; they must be blocked. Reads do not block.
+///
+/// # Errors
+/// The kernel's.
+pub fn signalfd_all() -> CallResult<OwnedFd> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` has room for a sigset.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: the set was filled in above.
+    let ret = unsafe { libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) };
+    check_fd(ret, "signalfd", || "-1, ~[]")
+}
+
+/// The number of the next pending signal of a signalfd, if there is one.
+pub fn next_signal(fd: impl AsFd) -> Option<i32> {
+    let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+    let size = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: `info` has the given size.
+    let ret = unsafe { libc::read(fd.as_fd().as_raw_fd(), info.as_mut_ptr().cast(), size) };
+    if usize::try_from(ret).ok() != Some(size) {
+        return None;
+    }
+    // SAFETY: the kernel has filled the whole structure.
+    let info = unsafe { info.assume_init() };
+    i32::try_from(info.ssi_signo).ok()
+}
+
+/// Sets every signal to its default disposition, in a raw system call: libc refuses its two internal signals.
+///
+/// # Errors
+/// The kernel's.
+pub fn reset_dispositions() -> CallResult<()> {
+    // struct kernel_sigaction: handler, flags, restorer, mask; all zero means SIG_DFL.
+    let default = [0u64; 4];
+    for signal in (1..=MAX).filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP)) {
+        let null = std::ptr::null_mut::<u8>();
+        // SAFETY: the structure outlives the call, a null old action is allowed, 8 is the size of the kernel's mask.
+        let ret = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), null, 8) };
+        check(ret, "rt_sigaction", || format!("{signal}, SIG_DFL"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Unix sockets: pairs, connecting, and messages with descriptors (unix(7)).
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use super::{CallError, CallResult, check, check_fd, check_int};
+
+/// socketpair(2) of `SOCK_SEQPACKET`, close-on-exec.
+///
+/// # Errors
+/// The kernel's.
+pub fn seqpacket_pair() -> CallResult<(OwnedFd, OwnedFd)> {
+    let mut fds: [RawFd; 2] = [-1; 2];
+    // SAFETY: the array has room for two descriptors.
+    let ret = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr()) };
+    check(ret.into(), "socketpair", || "AF_UNIX, SOCK_SEQPACKET")?;
+    // SAFETY: the call has just made this descriptor for us.
+    let first = unsafe { OwnedFd::from_raw_fd(fds[0]) };
+    // SAFETY: the call has just made this descriptor for us.
+    let second = unsafe { OwnedFd::from_raw_fd(fds[1]) };
+    Ok((first, second))
+}
+
+/// A unix socket connected to a path: `SOCK_STREAM` or `SOCK_DGRAM`. A path that is too long for the address is reached through
+/// its directory's descriptor.
+///
+/// # Errors
+/// The kernel's.
+pub fn connect(path: &Path, kind: i32) -> CallResult<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let directory;
+    let mut short = path.to_owned();
+    if path.as_os_str().len() >= 108 {
+        let (parent, name) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+        directory = super::fs::openat(super::At::Cwd, parent, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        short = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+    }
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::socket(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0) };
+    let socket = check_fd(ret, "socket", || "AF_UNIX")?;
+    // SAFETY: an all-zero sockaddr_un is a valid value.
+    let mut address: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let bytes = short.as_os_str().as_bytes();
+    if bytes.len() >= address.sun_path.len() {
+        return Err(CallError::new("connect", format!("{path:?}"), libc::ENAMETOOLONG));
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: the address outlives the call and the length is that of the whole structure.
+    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32) };
+    check(ret.into(), "connect", || format!("{path:?}"))?;
+    Ok(socket)
+}
+
+/// Room for the control message of one descriptor, aligned as the kernel wants it.
+#[repr(C, align(8))]
+struct Control([u8; 32]);
+
+/// sendmsg(2) of one message, with at most one descriptor. Never raises SIGPIPE.
+///
+/// # Errors
+/// The kernel's.
+pub fn send(socket: impl AsFd, data: &[u8], fd: Option<BorrowedFd<'_>>) -> CallResult<()> {
+    let raw = socket.as_fd().as_raw_fd();
+    let mut iov = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    let mut control = Control([0; 32]);
+    // SAFETY: an all-zero msghdr is a valid value.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    if let Some(fd) = fd {
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = control_space();
+        put_descriptor(&mut control, fd.as_raw_fd());
+    }
+    loop {
+        // SAFETY: everything that the header points at outlives the call.
+        let ret = unsafe { libc::sendmsg(raw, &raw const message, libc::MSG_NOSIGNAL) };
+        match check(ret as i64, "sendmsg", || format!("{raw}, {} bytes", data.len())) {
+            Err(error) if error.is(libc::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+const fn control_space() -> usize {
+    // SAFETY: CMSG_SPACE only computes.
+    unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) as usize }
+}
+
+/// Lays out one SCM_RIGHTS control message: u64 length, i32 level, i32 type, i32 descriptor (cmsg(3)).
+fn put_descriptor(control: &mut Control, fd: RawFd) {
+    // SAFETY: CMSG_LEN only computes.
+    let len = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) };
+    control.0[..8].copy_from_slice(&u64::from(len).to_ne_bytes());
+    control.0[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
+    control.0[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
+    control.0[16..20].copy_from_slice(&fd.to_ne_bytes());
+}
+
+/// One received message.
+#[derive(Debug)]
+pub struct Received {
+    /// Its bytes; empty at the end of the stream.
+    pub data: Vec<u8>,
+    /// The descriptor that came along.
+    pub fd: Option<OwnedFd>,
+}
+
+/// recvmsg(2) of one message of at most `limit` bytes, with at most one descriptor (close-on-exec).
+///
+/// # Errors
+/// The kernel's; `EMSGSIZE` if the message was longer.
+pub fn receive(socket: impl AsFd, limit: usize) -> CallResult<Received> {
+    let raw = socket.as_fd().as_raw_fd();
+    let mut data = vec![0u8; limit];
+    let mut iov = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
+    let mut control = Control([0; 32]);
+    // SAFETY: an all-zero msghdr is a valid value.
+    let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    message.msg_control = control.0.as_mut_ptr().cast();
+    message.msg_controllen = control_space();
+    let len = loop {
+        // SAFETY: everything that the header points at outlives the call.
+        let ret = unsafe { libc::recvmsg(raw, &raw mut message, libc::MSG_CMSG_CLOEXEC) };
+        match check_int(ret as i64, "recvmsg", || format!("{raw}")) {
+            Err(error) if error.is(libc::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let fd = take_descriptor(&control, message.msg_controllen);
+    if message.msg_flags & libc::MSG_TRUNC != 0 {
+        return Err(CallError::new("recvmsg", format!("{raw}: more than {limit} bytes"), libc::EMSGSIZE));
+    }
+    data.truncate(usize::try_from(len).unwrap_or(0));
+    Ok(Received { data, fd })
+}
+
+fn take_descriptor(control: &Control, len: usize) -> Option<OwnedFd> {
+    let int = |at: usize| i32::from_ne_bytes([control.0[at], control.0[at + 1], control.0[at + 2], control.0[at + 3]]);
+    if len < 20 || int(8) != libc::SOL_SOCKET || int(12) != libc::SCM_RIGHTS {
+        return None;
+    }
+    // SAFETY: the kernel has just installed this descriptor for us.
+    Some(unsafe { OwnedFd::from_raw_fd(int(16)) })
+}
