@@ -1,0 +1,57 @@
+# rt: what can be made. `make` alone lists the targets; each is a short script in scripts/ or bench/.
+#
+# Variables:
+#   RT=path            the runtime that `demo` and `bench` use (default: bin/rt)
+#   PREFIX, DESTDIR    where `install` puts the program (default: /usr/local, no DESTDIR)
+#   N=30               rounds of `bench` (default: 15)
+#   SCENARIOS="run list"  which scenarios `bench` takes (default: all)
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+
+.PHONY: help build demo test check bench floor install clean
+
+help: ## print this list (the default)
+	@echo 'Targets of rt:'
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+build: ## build the static release binary bin/rt, installing what that needs
+	scripts/build
+
+demo: ## build, then take real containers through their life, as root and as an ordinary user
+	scripts/demo
+
+test: ## run every test, the last line sums them up
+	scripts/test
+
+check: ## formatting, lints and documentation, warnings are errors
+	scripts/check
+
+bench: bin/floor bin/measure bin/mkfilter ## compare rt with the kernel's floor and with other runtimes, writes docs/bench/
+	bench/bench
+
+floor: bin/floor ## build bin/floor, the same container by bare system calls
+	@echo 'usage: bin/floor ROOTFS [FILTER]   (FILTER: seccomp program; its presence also means limits and a cgroup namespace)'
+
+install: bin/rt ## install bin/rt to $(DESTDIR)$(PREFIX)/bin
+	install -D -m 0755 bin/rt '$(DESTDIR)$(PREFIX)/bin/rt'
+
+clean: ## remove what was built and the cache of the demo
+	rm -rf bin target .cache
+
+# `make install` after `make build` needs no compiler: root often has none.
+bin/rt:
+	scripts/build
+
+bin/floor: bench/floor.c | bin/.deps
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -static -s -o $@ $<
+
+bin/measure: bench/measure.c | bin/.deps
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -static -s -o $@ $<
+
+bin/mkfilter: bench/mkfilter.c | bin/.deps
+	$(CC) -std=gnu11 -O2 -Wall -Wextra -Werror -o $@ $< -lseccomp
+
+bin/.deps:
+	scripts/install-build-deps
+	@mkdir -p bin && touch $@
