@@ -188,6 +188,7 @@ static void mounts(void) {
 }
 
 static void default_devices(void) {
+    umask(0);
     for (size_t i = 0; i < COUNT(devices); i++)
         DO(mknod(devices[i].path, S_IFCHR | 0666, makedev(devices[i].major, devices[i].minor)));
     DO(symlink("pts/ptmx", "/dev/ptmx"));
@@ -195,6 +196,7 @@ static void default_devices(void) {
     DO(symlink("/proc/self/fd/0", "/dev/stdin"));
     DO(symlink("/proc/self/fd/1", "/dev/stdout"));
     DO(symlink("/proc/self/fd/2", "/dev/stderr"));
+    umask(022);
 }
 
 // A folder is covered by an empty filesystem, a file by /dev/null: the kernel refuses the wrong kind (ENOTDIR).
