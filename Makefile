@@ -27,8 +27,8 @@ test: ## run every test, the last line sums them up
 check: ## formatting, lints and documentation, warnings are errors
 	scripts/check
 
-bench: bin/floor bin/measure bin/mkfilter ## compare rt with the kernel's floor and with other runtimes, writes docs/bench/
-	bench/bench
+bench: ## compare bin/rt with the kernel's floor and with other runtimes, writes docs/bench/
+	scripts/bench
 
 floor: bin/floor ## build bin/floor, the same container by bare system calls
 	@echo 'usage: bin/floor ROOTFS [FILTER]   (FILTER: seccomp program; its presence also means limits and a cgroup namespace)'
