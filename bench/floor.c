@@ -44,7 +44,8 @@ static void stop(void) {
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-static const char *const hierarchies[] = {"cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd"};
+static const char *const hierarchies[] = {"cpu",     "cpuacct", "cpuset", "memory", "devices",
+                                          "freezer", "blkio",   "pids",   "systemd"};
 static const char *const rules[] = {"c *:* m",  "b *:* m",  "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm",  "c 1:8 rwm",
                                     "c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"};
 static const char *const masked[] = {"/proc/acpi",       "/proc/asound",      "/proc/kcore",       "/proc/keys",
@@ -120,7 +121,7 @@ static void remove_groups(void) {
 }
 
 // init moves itself, by a zero in `tasks`: moving another process, or a whole one through cgroup.procs, takes the
-// kernel's global lock of thread groups and so waits for an RCU grace period; a thread that moves itself does not
+// kernel's global lock of thread groups, which may wait for an RCU grace period; a thread that moves itself does not
 // (cgroup_procs_write_start in kernel/cgroup/cgroup.c).
 static void join_groups(void) {
     for (size_t i = 0; i < COUNT(hierarchies); i++)
@@ -169,7 +170,8 @@ static void mounts(void) {
     DO(mkdir("/dev/pts", 0755));
     DO(mkdir("/dev/shm", 0755));
     DO(mkdir("/dev/mqueue", 0755));
-    attach(filesystem("devpts", OPTIONS("ptmxmode", "0666", "mode", "0620", "gid", "5"), MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), "/dev/pts");
+    const char *const *terminals = OPTIONS("ptmxmode", "0666", "mode", "0620", "gid", "5");
+    attach(filesystem("devpts", terminals, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC), "/dev/pts");
     attach(filesystem("sysfs", NULL, SAFE | MOUNT_ATTR_RDONLY), "/sys");
     attach(filesystem("mqueue", NULL, SAFE), "/dev/mqueue");
     attach(filesystem("tmpfs", OPTIONS("mode", "1777", "size", "65536k"), SAFE), "/dev/shm");
