@@ -1,4 +1,5 @@
 //! rt
+pub mod cgroups;
 pub mod error;
 pub mod hints;
 pub mod plan;

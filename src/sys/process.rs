@@ -172,6 +172,23 @@ pub fn poll(fds: &[(BorrowedFd<'_>, bool)], timeout: Option<Duration>) -> CallRe
     Ok(list.iter().map(ready).collect())
 }
 
+/// poll(2) for urgent data (`POLLPRI`), by which kernel files such as cgroup.events announce a change. False after the
+/// timeout or a signal.
+///
+/// # Errors
+/// The kernel's, but not `EINTR`.
+pub fn poll_priority(fd: impl AsFd, timeout: Duration) -> CallResult<bool> {
+    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+    // Rounded up, so that the rest of a millisecond is not spun away.
+    let millis = i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    // SAFETY: the one entry outlives the call.
+    let ret = unsafe { libc::poll(&raw mut entry, 1, millis) };
+    match check(ret.into(), "poll", || format!("[{{{}, POLLPRI}}], {millis}", entry.fd)) {
+        Err(error) if error.is(libc::EINTR) => Ok(false),
+        other => other.map(|ready| ready > 0),
+    }
+}
+
 /// execveat(2) with a path relative to nothing: execve(2). Returns only an error.
 ///
 /// # Errors

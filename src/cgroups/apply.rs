@@ -1,0 +1,193 @@
+//! Carrying out the steps of a plan.
+
+use std::path::Path;
+
+use super::cgroup::Cgroup;
+use super::dir::Dir;
+use super::plan::CgroupPlan;
+use super::steps::{DeviceLine, Place, Step, Tolerance, Write};
+use crate::error::{Doing, Failure, Problem};
+use crate::plan::{Origin, Planned};
+use crate::spec::Field;
+use crate::sys::fs::{fchownat, openat, read_to_end};
+use crate::sys::{At, CallError, CallResult, bpf};
+
+/// `ENOTSUPP`, which the kernel leaks to user space here and there; libc has no name for it.
+const ENOTSUPP: i32 = 524;
+
+impl Cgroup {
+    /// Carries out the steps of a plan that was made for these directories. What the plan lets fail becomes a warning.
+    ///
+    /// # Errors
+    /// The first refusal that the plan does not let pass, with file, value and config path.
+    pub fn apply(&self, plan: &CgroupPlan) -> Result<Vec<Problem>, Failure> {
+        let mut warnings = Vec::new();
+        let mut again = Vec::new();
+        for planned in &plan.steps {
+            if let Err(call) = self.step(planned)? {
+                match &planned.step {
+                    Step::Write(write) if write.again => again.push((planned, write)),
+                    Step::Write(write) => judge(write.tolerance, call, planned, &mut warnings)?,
+                    Step::Enable { tolerance, .. } => judge(*tolerance, call, planned, &mut warnings)?,
+                    _ => return Err(failure(call, planned)),
+                }
+            }
+        }
+        for (planned, write) in again {
+            if let Err(call) = self.write(write)? {
+                judge(write.tolerance, call, planned, &mut warnings)?;
+            }
+        }
+        Ok(warnings)
+    }
+
+    /// The inner result is the kernel's refusal, the outer one any other failure.
+    fn step(&self, planned: &Planned<Step>) -> Result<CallResult<()>, Failure> {
+        Ok(match &planned.step {
+            Step::Enable { place, controllers, required, .. } => {
+                enable(&self.record.directories[*place].place, controllers, required)
+            }
+            Step::CheckMemory { place, limit } => return check_memory(self.at(*place)?, *limit, planned).map(Ok),
+            Step::Write(write) => self.write(write)?,
+            Step::DeviceList { place, lines } => device_list(self.at(*place)?, lines),
+            Step::DeviceProgram { place, instructions, .. } => device_program(self.at(*place)?, instructions),
+            Step::Delegate { place, uid } => delegate(self.at(*place)?, *uid),
+        })
+    }
+
+    fn at(&self, place: usize) -> Result<&Dir, Failure> {
+        let missing = || match self.record.directories.get(place) {
+            Some(recorded) => Failure::because(format!("{} does not exist", recorded.place)),
+            None => Failure::because("the plan was made for other cgroups"),
+        };
+        self.dirs.get(place).and_then(Option::as_ref).ok_or_else(missing)
+    }
+
+    fn write(&self, write: &Write) -> Result<CallResult<()>, Failure> {
+        let dir = self.at(write.place)?;
+        Ok(match (dir.write(&write.file, &write.value), &write.instead) {
+            (Err(error), Some((file, value))) if error.is(libc::ENOENT) => dir.write(file, value),
+            (other, _) => other,
+        })
+    }
+}
+
+fn failure(call: CallError, planned: &Planned<Step>) -> Failure {
+    Failure::from(call).doing(&planned.step).origin(&planned.origin)
+}
+
+/// What a refused write means.
+fn judge(tolerance: Tolerance, call: CallError, planned: &Planned<Step>, warnings: &mut Vec<Problem>) -> Result<(), Failure> {
+    const UNSUPPORTED: [i32; 7] =
+        [libc::ENOENT, libc::EACCES, libc::EPERM, libc::EROFS, libc::EOPNOTSUPP, ENOTSUPP, libc::ENODEV];
+    let passes = match tolerance {
+        Tolerance::Required => false,
+        Tolerance::Warn => true,
+        // A cgroup that has processes of its own cannot have controllers enabled below it: what an ordinary user meets who
+        // has a delegated cgroup and sits in it.
+        Tolerance::WarnIfUnsupported => {
+            UNSUPPORTED.contains(&call.errno) || (call.is(libc::EBUSY) && matches!(planned.step, Step::Enable { .. }))
+        }
+        Tolerance::IfPresent if call.is(libc::ENOENT) => return Ok(()),
+        Tolerance::IfPresent => false,
+    };
+    if !passes {
+        return Err(failure(call, planned));
+    }
+    let field = match &planned.origin {
+        Origin::Config(field) => field.clone(),
+        Origin::Flag(name) | Origin::Default(name) => Field::from(*name),
+    };
+    warnings.push(Problem::new(field, format!("not applied: {}: {call}", planned.step)));
+    Ok(())
+}
+
+/// Enables controllers from the mount point down to the directory above the container's. Directories that are not ours to
+/// change are skipped; what counts is whether the required ones arrive.
+fn enable(place: &Place, controllers: &[String], required: &[String]) -> CallResult<()> {
+    let mount = Dir::mount(&place.mount)?;
+    let mut refusal = None;
+    for level in std::iter::once(Path::new("")).chain(place.path.parent().into_iter().flat_map(levels)) {
+        let dir = mount.below(level)?;
+        if let Err(error) = enable_in(&dir, controllers, required) {
+            refusal.get_or_insert(error);
+        }
+    }
+    let arrived = mount.below(&place.path)?.read("cgroup.controllers")?;
+    let missing = required.iter().find(|name| !arrived.split_whitespace().any(|word| word == *name));
+    match (missing, refusal) {
+        (None, _) => Ok(()),
+        (Some(_), Some(error)) => Err(error),
+        (Some(name), None) => Err(CallError::new("write", format!("\"cgroup.subtree_control\", \"+{name}\""), libc::ENOENT)),
+    }
+}
+
+/// A relative path's ancestors, outermost first, without the empty one, the path itself last.
+fn levels(path: &Path) -> Vec<&Path> {
+    let mut levels: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    levels.reverse();
+    levels
+}
+
+/// All at once; one by one if that is refused, and then only a required one's refusal counts.
+fn enable_in(dir: &Dir, controllers: &[String], required: &[String]) -> CallResult<()> {
+    let file = "cgroup.subtree_control";
+    let enabled = dir.read(file)?;
+    let mut missing = controllers.iter().filter(|name| !enabled.split_whitespace().any(|word| word == *name)).peekable();
+    if missing.peek().is_none() {
+        return Ok(());
+    }
+    let missing: Vec<String> = missing.map(|name| format!("+{name}")).collect();
+    if dir.write(file, &missing.join(" ")).is_ok() {
+        return Ok(());
+    }
+    let mut refusal = Ok(());
+    for name in missing {
+        let written = dir.write(file, &name);
+        if written.is_err() && refusal.is_ok() && required.iter().any(|required| *required == name[1..]) {
+            refusal = written;
+        }
+    }
+    refusal
+}
+
+fn check_memory(dir: &Dir, limit: u64, planned: &Planned<Step>) -> Result<(), Failure> {
+    let current = dir.read("memory.current").doing(|| &planned.step)?;
+    match current.trim().parse::<u64>() {
+        Ok(usage) if usage > limit => {
+            let text = format!("expected a limit above the memory in use, which is {usage} bytes, found {limit}");
+            Err(Failure::because(text).doing(&planned.step).origin(&planned.origin))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn device_list(dir: &Dir, lines: &[DeviceLine]) -> CallResult<()> {
+    lines.iter().try_for_each(|line| dir.write(if line.allow { "devices.allow" } else { "devices.deny" }, &line.text))
+}
+
+/// The new program is attached before the old ones are detached: there is no moment without a filter, and the kernel asks
+/// all of them, so that in between only what both allow is possible.
+fn device_program(dir: &Dir, instructions: &[u64]) -> CallResult<()> {
+    let program = bpf::load_device_program(instructions)?;
+    let old = bpf::device_programs(dir)?;
+    bpf::attach_device_program(dir, &program)?;
+    old.iter().try_for_each(|old| bpf::detach_device_program(dir, old))
+}
+
+/// The files that a delegatee may own, if the kernel does not list them itself (runtime-spec, "Cgroup ownership").
+const DELEGATED: &str = "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n";
+
+fn delegate(dir: &Dir, uid: u32) -> CallResult<()> {
+    let list = openat(At::Cwd, Path::new("/sys/kernel/cgroup/delegate"), libc::O_RDONLY, 0)
+        .and_then(|fd| read_to_end(fd, 1 << 16))
+        .map_or_else(|_| DELEGATED.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned());
+    fchownat(At::from(dir), Path::new(""), uid, u32::MAX)?;
+    for file in list.lines().filter(|file| !file.contains('/')) {
+        match fchownat(At::from(dir), Path::new(file), uid, u32::MAX) {
+            Err(error) if error.is(libc::ENOENT) => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! [`Cgroup`]: the directories of one container.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::dir::{Dir, is_gone};
+use super::steps::{CgroupRecord, Version};
+use crate::error::{Doing, Failure};
+use crate::sys::CallResult;
+
+/// The control groups of one container, open.
+#[derive(Debug)]
+pub struct Cgroup {
+    pub(super) record: CgroupRecord,
+    /// Parallel to the record's directories; nothing where one does not exist.
+    pub(super) dirs: Vec<Option<Dir>>,
+}
+
+impl Cgroup {
+    /// Opens the directories of a record. Those that do not exist (any more) are treated as empty.
+    ///
+    /// # Errors
+    /// If a directory exists and cannot be opened.
+    pub fn open(record: &CgroupRecord) -> Result<Self, Failure> {
+        let open = |recorded: &super::steps::Recorded| {
+            let mount = match Dir::mount(&recorded.place.mount) {
+                Err(error) if is_gone(&error) => return Ok(None),
+                other => other?,
+            };
+            mount.find(&recorded.place.path)
+        };
+        let dirs: CallResult<_> = record.directories.iter().map(open).collect();
+        Ok(Self { record: record.clone(), dirs: dirs.doing(|| "open the container's cgroups")? })
+    }
+
+    /// What is to be kept in the container's record.
+    pub fn record(&self) -> &CgroupRecord {
+        &self.record
+    }
+
+    /// True if the container has no cgroup at all: there is nothing to freeze, and its processes are known by pid only.
+    pub fn is_none(&self) -> bool {
+        self.dirs.iter().all(Option::is_none)
+    }
+
+    /// The version 2 directory, for `CLONE_INTO_CGROUP`.
+    pub fn v2_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.v2().map(AsFd::as_fd)
+    }
+
+    /// Moves a process into every directory.
+    ///
+    /// # Errors
+    /// The kernel's; `ESRCH` if the process is gone.
+    pub fn join(&self, pid: i32) -> Result<(), Failure> {
+        self.existing().try_for_each(|(_, dir)| attach(dir, pid))
+    }
+
+    /// Moves a process into every directory of version 1: for one that was born in the version 2 directory.
+    ///
+    /// # Errors
+    /// The kernel's; `ESRCH` if the process is gone.
+    pub fn join_v1(&self, pid: i32) -> Result<(), Failure> {
+        self.existing().filter(|(version, _)| *version == Version::V1).try_for_each(|(_, dir)| attach(dir, pid))
+    }
+
+    /// The processes in the container's cgroup and below, in ascending order. Those of foreign pid namespaces are left out.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn processes(&self) -> Result<Vec<i32>, Failure> {
+        let mut pids = BTreeSet::new();
+        if let Some(dir) = self.census() {
+            collect(dir, &mut pids).doing(|| "list the container's processes")?;
+        }
+        Ok(pids.into_iter().collect())
+    }
+
+    /// The directory that knows the processes: all of them are in each, but nothing can hide from the kernel's own kill in
+    /// the unified tree.
+    fn census(&self) -> Option<&Dir> {
+        self.v2().or_else(|| self.v1("freezer")).or_else(|| self.existing().next().map(|(_, dir)| dir))
+    }
+
+    /// The version 2 directory.
+    pub(super) fn v2(&self) -> Option<&Dir> {
+        self.existing().find(|(version, _)| *version == Version::V2).map(|(_, dir)| dir)
+    }
+
+    /// The version 1 directory of a controller.
+    pub(super) fn v1(&self, controller: &str) -> Option<&Dir> {
+        let index = self.record.directories.iter().position(|d| d.place.version == Version::V1 && d.place.has(controller))?;
+        self.dirs.get(index)?.as_ref()
+    }
+
+    pub(super) fn existing(&self) -> impl Iterator<Item = (Version, &Dir)> {
+        self.record.directories.iter().zip(&self.dirs).filter_map(|(recorded, dir)| Some((recorded.place.version, dir.as_ref()?)))
+    }
+}
+
+fn attach(dir: &Dir, pid: i32) -> Result<(), Failure> {
+    dir.write("cgroup.procs", &pid.to_string()).doing(|| format!("move process {pid} into cgroup {}", dir.path().display()))
+}
+
+/// The processes of a directory and of those below.
+pub(super) fn collect(dir: &Dir, pids: &mut BTreeSet<i32>) -> CallResult<()> {
+    match dir.read_if_present("cgroup.procs") {
+        // A threaded cgroup: its processes are listed in the nearest one above that is not.
+        Err(error) if error.is(libc::EOPNOTSUPP) => {}
+        other => {
+            pids.extend(other?.unwrap_or_default().lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0))
+        }
+    }
+    if has_children(dir)? {
+        dir.children()?.iter().try_for_each(|child| collect(child, pids))?;
+    }
+    Ok(())
+}
+
+/// Version 2 counts them, which saves looking at every file.
+fn has_children(dir: &Dir) -> CallResult<bool> {
+    let stat = dir.read_if_present("cgroup.stat")?.unwrap_or_default();
+    Ok(!stat.lines().any(|line| line == "nr_descendants 0"))
+}

@@ -1,0 +1,127 @@
+//! An open cgroup directory and its files.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::sys::fs::{Resolve, list_dir, mkdirat, openat, openat2, read_to_end, unlinkat, write_all};
+use crate::sys::{At, CallError, CallResult};
+
+const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+/// cgroup.procs of a large container is the longest of these files.
+const LONGEST_FILE: usize = 16 << 20;
+
+/// A cgroup directory: descriptor for the work, path for the messages.
+#[derive(Debug)]
+pub(super) struct Dir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl AsFd for Dir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Dir {
+    /// Opens a mount point.
+    pub fn mount(path: &Path) -> CallResult<Self> {
+        let fd = openat(At::Cwd, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        Ok(Self { fd, path: path.to_path_buf() })
+    }
+
+    /// The path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a directory below; the path cannot lead out.
+    pub fn below(&self, path: &Path) -> CallResult<Self> {
+        if path.as_os_str().is_empty() {
+            return Ok(Self { fd: openat(At::from(&self.fd), Path::new("."), DIRECTORY, 0)?, path: self.path.clone() });
+        }
+        let whole = self.path.join(path);
+        let named = |error: CallError| CallError::new("openat2", format!("{whole:?}"), error.errno);
+        let fd = openat2(At::from(&self.fd), path, DIRECTORY, 0, Resolve::PLAIN).map_err(named)?;
+        Ok(Self { fd, path: whole })
+    }
+
+    /// Like [`Dir::below`], with nothing for a directory that does not exist.
+    pub fn find(&self, path: &Path) -> CallResult<Option<Self>> {
+        absent(self.below(path))
+    }
+
+    /// Makes a directory. False if it exists.
+    pub fn make(&self, name: &Path) -> CallResult<bool> {
+        match mkdirat(At::from(&self.fd), name, 0o755) {
+            Err(error) if error.is(libc::EEXIST) => Ok(false),
+            other => other.map(|()| true).map_err(|error| self.named(&error, name.as_os_str(), ", 0o755")),
+        }
+    }
+
+    /// Removes an empty directory. A missing one is success.
+    pub fn remove(&self, name: &OsStr) -> CallResult<()> {
+        let removed = unlinkat(At::from(&self.fd), Path::new(name), libc::AT_REMOVEDIR);
+        absent(removed).map(drop).map_err(|error| self.named(&error, name, ", AT_REMOVEDIR"))
+    }
+
+    /// Reads a file.
+    pub fn read(&self, file: &str) -> CallResult<String> {
+        let content = openat(At::from(&self.fd), Path::new(file), libc::O_RDONLY | libc::O_NOFOLLOW, 0)
+            .and_then(|fd| read_to_end(fd, LONGEST_FILE))
+            .map_err(|error| self.named(&error, OsStr::new(file), ""))?;
+        Ok(String::from_utf8_lossy(&content).into_owned())
+    }
+
+    /// Reads a file that may not exist.
+    pub fn read_if_present(&self, file: &str) -> CallResult<Option<String>> {
+        absent(self.read(file))
+    }
+
+    /// Opens a file for reading.
+    pub fn open(&self, file: &str) -> CallResult<OwnedFd> {
+        openat(At::from(&self.fd), Path::new(file), libc::O_RDONLY | libc::O_NOFOLLOW, 0)
+            .map_err(|error| self.named(&error, OsStr::new(file), ""))
+    }
+
+    /// Writes a value with one write(2).
+    pub fn write(&self, file: &str, value: &str) -> CallResult<()> {
+        let written = openat(At::from(&self.fd), Path::new(file), libc::O_WRONLY | libc::O_NOFOLLOW, 0).and_then(|fd| {
+            // An empty value still has to reach the kernel.
+            write_all(fd, if value.is_empty() { b"\n" } else { value.as_bytes() })
+        });
+        written.map_err(|error| self.named(&error, OsStr::new(file), &format!(", {value:?}")))
+    }
+
+    /// The directories in it.
+    pub fn children(&self) -> CallResult<Vec<Self>> {
+        let names = match list_dir(self.as_fd()) {
+            Err(error) if is_gone(&error) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let open = |name: &std::ffi::OsString| match self.below(Path::new(name)) {
+            Err(error) if error.is(libc::ENOTDIR) || is_gone(&error) => None,
+            other => Some(other),
+        };
+        names.iter().filter_map(open).collect()
+    }
+
+    /// The call with the whole path instead of a descriptor number.
+    fn named(&self, error: &CallError, name: &OsStr, rest: &str) -> CallError {
+        CallError::new(&error.call, format!("{:?}{rest}", self.path.join(name)), error.errno)
+    }
+}
+
+/// True if the file or the whole cgroup does not exist (any more): a file of a removed cgroup gives ENODEV.
+pub(super) fn is_gone(error: &CallError) -> bool {
+    error.is(libc::ENOENT) || error.is(libc::ENODEV)
+}
+
+/// Nothing in place of an error that says that there is nothing.
+fn absent<T>(result: CallResult<T>) -> CallResult<Option<T>> {
+    match result {
+        Err(error) if is_gone(&error) => Ok(None),
+        other => other.map(Some),
+    }
+}

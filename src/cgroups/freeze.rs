@@ -1,0 +1,127 @@
+//! Freezing and thawing, bounded in time.
+
+use std::time::{Duration, Instant};
+
+use super::cgroup::Cgroup;
+use super::dir::Dir;
+use crate::error::{Doing, Failure};
+use crate::sys::CallResult;
+use crate::sys::process::poll_priority;
+
+/// How long a freeze may take: a process in an uninterruptible sleep holds it up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Cgroup {
+    /// Freezes all processes and waits until they stand still: in the unified tree where it can, since what is frozen there
+    /// can still be killed, else by the freezer of version 1.
+    ///
+    /// # Errors
+    /// If there is no freezer, or if they do not stand still within 10 seconds; then they are thawed again.
+    pub fn freeze(&self) -> Result<(), Failure> {
+        self.freeze_within(PATIENCE)
+    }
+
+    pub(super) fn freeze_within(&self, patience: Duration) -> Result<(), Failure> {
+        let frozen = match (self.v2_freezer()?, self.v1("freezer")) {
+            (Some(dir), _) => freeze_v2(dir, patience),
+            (None, Some(dir)) => freeze_v1(dir, patience),
+            (None, None) => return Err(Failure::because("the container has no cgroup that can be frozen").doing("freeze")),
+        };
+        if frozen.doing(|| "freeze")? {
+            return Ok(());
+        }
+        let late =
+            Failure::because(format!("the processes did not stand still within {} seconds", patience.as_secs())).doing("freeze");
+        self.thaw().and(Err(late))
+    }
+
+    /// Thaws all processes, however they were frozen.
+    ///
+    /// # Errors
+    /// The kernel's, or if version 2 still says frozen after 10 seconds (a frozen cgroup above).
+    pub fn thaw(&self) -> Result<(), Failure> {
+        if let Some(dir) = self.v2_freezer()? {
+            dir.write("cgroup.freeze", "0").doing(|| "thaw")?;
+            if !wait_for(dir, "frozen 0", PATIENCE).doing(|| "thaw")? {
+                return Err(
+                    Failure::because("the processes did not move within 10 seconds: is a cgroup above frozen?").doing("thaw")
+                );
+            }
+        }
+        if let Some(dir) = self.v1("freezer") {
+            dir.write("freezer.state", "THAWED").doing(|| "thaw")?;
+        }
+        Ok(())
+    }
+
+    /// True if the processes stand still, or are about to (version 1: `FREEZING`).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_frozen(&self) -> Result<bool, Failure> {
+        let asked = self.v2_freezer()?.map_or(Ok(false), |dir| is_true(dir, "cgroup.freeze"));
+        if asked.doing(|| "see whether the container is frozen")? {
+            return Ok(true);
+        }
+        let state = self.v1("freezer").map_or(Ok(None), |dir| dir.read_if_present("freezer.state"));
+        Ok(state.doing(|| "see whether the container is frozen")?.is_some_and(|state| state.trim() != "THAWED"))
+    }
+
+    /// The unified directory, if the kernel can freeze there (Linux 5.2).
+    fn v2_freezer(&self) -> Result<Option<&Dir>, Failure> {
+        let Some(dir) = self.v2() else { return Ok(None) };
+        let content = dir.read_if_present("cgroup.freeze").doing(|| "look for a freezer")?;
+        Ok(content.map(|_| dir))
+    }
+}
+
+fn is_true(dir: &Dir, file: &str) -> CallResult<bool> {
+    Ok(dir.read_if_present(file)?.is_some_and(|content| content.trim() == "1"))
+}
+
+fn freeze_v2(dir: &Dir, patience: Duration) -> CallResult<bool> {
+    dir.write("cgroup.freeze", "1")?;
+    wait_for(dir, "frozen 1", patience)
+}
+
+/// Waits until cgroup.events has this line: the kernel announces each change as urgent data. False if it took too long.
+/// A removed cgroup satisfies everybody.
+pub(super) fn wait_for(dir: &Dir, line: &str, patience: Duration) -> CallResult<bool> {
+    let end = Instant::now() + patience;
+    loop {
+        // A new descriptor each time: it is the read that tells the kernel what we know already.
+        let Ok(events) = dir.open("cgroup.events") else { return Ok(true) };
+        let content = match crate::sys::fs::read_to_end(&events, 4096) {
+            Err(error) if super::dir::is_gone(&error) => return Ok(true),
+            other => other?,
+        };
+        if String::from_utf8_lossy(&content).lines().any(|found| found == line) {
+            return Ok(true);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        poll_priority(&events, left)?;
+    }
+}
+
+/// The freezer of version 1 may stay in `FREEZING` when a process forks or sleeps at the wrong moment: asking again helps,
+/// and from time to time so does letting them run for a moment.
+fn freeze_v1(dir: &Dir, patience: Duration) -> CallResult<bool> {
+    let end = Instant::now() + patience;
+    for round in 1u32.. {
+        dir.write("freezer.state", "FROZEN")?;
+        if dir.read("freezer.state")?.trim() == "FROZEN" {
+            return Ok(true);
+        }
+        if Instant::now() >= end {
+            break;
+        }
+        if round.is_multiple_of(50) {
+            dir.write("freezer.state", "THAWED")?;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(false)
+}

@@ -1,0 +1,347 @@
+//! Control groups on the kernel: needs root and skips itself otherwise. Everything it makes is named `rt-test-<pid>`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rt::cgroups::{Cgroup, CgroupPlan, Facts, Input, Step, Version, plan, plan_update, probe, survey};
+use rt::plan::Findings;
+use rt::spec::Resources;
+
+fn is_root() -> bool {
+    let root = rt::sys::cred::geteuid() == 0 && fs::metadata("/sys/fs/cgroup").is_ok_and(|meta| !meta.permissions().readonly());
+    let makes = root && probe("x", None, true).is_ok_and(|facts| facts.v2.is_some_and(|v2| writable(&v2.mount)));
+    if !makes {
+        eprintln!("skipped: needs root and a writable cgroup filesystem");
+    }
+    makes
+}
+
+fn writable(mount: &Path) -> bool {
+    let probe = mount.join(format!("rt-test-{}-probe", std::process::id()));
+    fs::create_dir(&probe).and_then(|()| fs::remove_dir(&probe)).is_ok()
+}
+
+fn path(name: &str) -> String {
+    format!("/rt-test-{}/{name}", std::process::id())
+}
+
+fn planned(facts: &Facts, name: &str, json: &str) -> CgroupPlan {
+    let resources: Resources = serde_json::from_str(json).unwrap();
+    let mut findings = Findings::default();
+    let input = Input {
+        id: name,
+        cgroups_path: Some(&path(name)),
+        resources: Some(&resources),
+        devices: &[],
+        facts,
+        privileged: true,
+        owner: None,
+    };
+    let plan = plan(&input, &mut findings);
+    assert_eq!(findings.problems, []);
+    plan
+}
+
+/// A container's cgroups that are killed and removed at the end, whatever happens.
+struct Box {
+    cgroup: Option<Cgroup>,
+    children: Vec<Child>,
+}
+
+impl Box {
+    fn new(name: &str, json: &str) -> Self {
+        let facts = probe(name, Some(&path(name)), true).unwrap();
+        let plan = planned(&facts, name, json);
+        let cgroup = survey(&plan).unwrap().create().unwrap();
+        assert_eq!(cgroup.apply(&plan).unwrap(), []);
+        Self { cgroup: Some(cgroup), children: Vec::new() }
+    }
+
+    fn cgroup(&self) -> &Cgroup {
+        self.cgroup.as_ref().unwrap()
+    }
+
+    fn spawn(&mut self, script: &str) -> i32 {
+        // The shell waits for a line: by then it is in its cgroup.
+        let script = format!("read go; {script}");
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        self.cgroup().join(pid).unwrap();
+        use std::io::Write;
+        child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        self.children.push(child);
+        pid
+    }
+
+    fn directory(&self, controller: &str) -> PathBuf {
+        let found = self.cgroup().record().directories.iter().find(|d| match controller {
+            "unified" => d.place.version == Version::V2,
+            name => d.place.version == Version::V1 && d.place.has(name),
+        });
+        found.unwrap_or_else(|| panic!("no {controller}")).place.directory()
+    }
+
+    fn file(&self, controller: &str, file: &str) -> String {
+        fs::read_to_string(self.directory(controller).join(file)).unwrap().trim().to_owned()
+    }
+
+    fn reap(&mut self) {
+        for child in &mut self.children {
+            child.wait().unwrap();
+        }
+        self.children.clear();
+    }
+
+    fn finish(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(cgroup) = self.cgroup.take() else { return };
+        let directories: Vec<PathBuf> = cgroup.record().directories.iter().map(|d| d.place.directory()).collect();
+        cgroup.kill(libc::SIGKILL).unwrap();
+        cgroup.remove().unwrap();
+        assert!(directories.iter().all(|directory| !directory.exists()), "all removed");
+        self.reap();
+    }
+}
+
+impl Drop for Box {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.cgroup.take().map(|cgroup| cgroup.kill(libc::SIGKILL).and_then(|()| cgroup.remove()));
+        } else {
+            self.end();
+        }
+    }
+}
+
+fn soon(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(5);
+    while !condition() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn main() {
+    if !is_root() {
+        return;
+    }
+    let facts = probe("x", None, true).unwrap();
+    let hybrid = facts.v1.iter().any(|hierarchy| hierarchy.controllers.contains(&"memory".to_owned()));
+    let tests: [(&str, fn(bool)); 9] = [
+        ("limits", limits),
+        ("freezing", freezing),
+        ("stubborn", stubborn),
+        ("freezer_of_version_1", freezer_of_version_1),
+        ("devices_by_program", devices_by_program),
+        ("devices_by_list", devices_by_list),
+        ("sub_cgroups", sub_cgroups),
+        ("reuse", reuse),
+        ("existing", existing),
+    ];
+    for (name, test) in tests {
+        let start = Instant::now();
+        test(hybrid);
+        eprintln!("{name}: ok ({:?})", start.elapsed());
+    }
+}
+
+fn limits(hybrid: bool) {
+    if !hybrid {
+        return;
+    }
+    let json = r#"{"memory":{"limit":67108864,"reservation":33554432,"swap":134217728},"cpu":{"shares":512,"quota":20000,"period":100000,"cpus":"0","mems":"0"},"pids":{"limit":50}}"#;
+    let mut bx = Box::new("limits", json);
+    assert_eq!(bx.file("memory", "memory.limit_in_bytes"), "67108864");
+    assert_eq!(bx.file("memory", "memory.memsw.limit_in_bytes"), "134217728");
+    assert_eq!(bx.file("memory", "memory.soft_limit_in_bytes"), "33554432");
+    assert_eq!(bx.file("cpu", "cpu.shares"), "512");
+    assert_eq!(bx.file("cpu", "cpu.cfs_quota_us"), "20000");
+    assert_eq!(bx.file("cpuset", "cpuset.cpus"), "0");
+    assert_eq!(bx.file("pids", "pids.max"), "50");
+    bx.spawn("exec sleep 100");
+    // Up and down again: the order of the two memory limits is different each time.
+    for (limit, swap) in [("268435456", "536870912"), ("33554432", "67108864"), ("-1", "-1"), ("33554432", "67108864")] {
+        let resources = format!(r#"{{"memory":{{"limit":{limit},"swap":{swap}}}}}"#);
+        let resources: Resources = serde_json::from_str(&resources).unwrap();
+        let update = plan_update(&resources, bx.cgroup().record(), true, &mut Findings::default());
+        assert_eq!(bx.cgroup().apply(&update).unwrap(), []);
+        if limit != "-1" {
+            assert_eq!(bx.file("memory", "memory.limit_in_bytes"), limit);
+            assert_eq!(bx.file("memory", "memory.memsw.limit_in_bytes"), swap);
+        }
+    }
+    let stats = bx.cgroup().stats().unwrap();
+    assert_eq!((stats.memory.usage.limit, stats.pids.limit), (33_554_432, 50));
+    assert!(stats.pids.current > 0 && stats.cpu.usage.total > 0);
+    eprintln!("{}", serde_json::to_string(&stats).unwrap());
+    assert_eq!(bx.cgroup().oom_kills().unwrap(), Some(0));
+
+    let wrong: Resources = serde_json::from_str(r#"{"cpu":{"cpus":"77"}}"#).unwrap();
+    let update = plan_update(&wrong, bx.cgroup().record(), true, &mut Findings::default());
+    let error = bx.cgroup().apply(&update).unwrap_err().to_string();
+    let file = bx.directory("cpuset").join("cpuset.cpus");
+    let expected =
+        format!("set cpuset.cpus to \"77\" (linux.resources.cpu.cpus): write({file:?}, \"77\"): invalid argument (EINVAL)");
+    assert!(error == expected || error.contains("ERANGE") || error.contains("EACCES"), "{error}");
+    bx.finish();
+}
+
+fn freezing(_: bool) {
+    let mut bx = Box::new("freezing", "{}");
+    let pid = bx.spawn("while :; do sleep 0.01; done");
+    assert!(bx.cgroup().processes().unwrap().contains(&pid));
+    bx.cgroup().freeze().unwrap();
+    assert!(bx.cgroup().is_frozen().unwrap());
+    // A record is all that another command has.
+    let again = Cgroup::open(bx.cgroup().record()).unwrap();
+    assert!(again.is_frozen().unwrap());
+    again.thaw().unwrap();
+    assert!(!bx.cgroup().is_frozen().unwrap());
+    bx.cgroup().freeze().unwrap();
+    // Killed although frozen, by finish.
+    bx.finish();
+}
+
+fn stubborn(_: bool) {
+    let mut bx = Box::new("stubborn", "{}");
+    let pid = bx.spawn("trap '' TERM; echo ready; while :; do sleep 0.05; done");
+    let mut line = [0u8; 6];
+    std::io::Read::read_exact(bx.children[0].stdout.as_mut().unwrap(), &mut line).unwrap();
+    bx.cgroup().kill(libc::SIGTERM).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(bx.cgroup().processes().unwrap().contains(&pid), "refuses TERM");
+    assert!(!bx.cgroup().is_frozen().unwrap());
+    bx.cgroup().kill(libc::SIGKILL).unwrap();
+    soon("gone", || bx.cgroup().processes().unwrap().is_empty());
+    bx.finish();
+}
+
+/// As on a host without version 2: frozen by version 1, and killed although frozen.
+fn freezer_of_version_1(hybrid: bool) {
+    if !hybrid {
+        return;
+    }
+    let facts = Facts { v2: None, ..probe("v1", Some(&path("v1")), true).unwrap() };
+    let plan = planned(&facts, "v1", "{}");
+    let cgroup = survey(&plan).unwrap().create().unwrap();
+    assert!(cgroup.v2_fd().is_none());
+    let mut bx = Box { cgroup: Some(cgroup), children: Vec::new() };
+    bx.spawn("(while :; do sleep 0.01; done) & while :; do sleep 0.01; done");
+    soon("two shells", || bx.cgroup().processes().unwrap().len() >= 2);
+    bx.cgroup().freeze().unwrap();
+    assert_eq!(bx.file("freezer", "freezer.state"), "FROZEN");
+    bx.cgroup().kill(libc::SIGKILL).unwrap();
+    assert!(bx.cgroup().processes().unwrap().is_empty());
+    bx.finish();
+}
+
+/// What a shell in the cgroup can open.
+fn opened(bx: &mut Box) -> String {
+    bx.spawn("for d in null zero; do if (exec 3</dev/$d); then echo $d; fi; done");
+    let child = bx.children.pop().unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+fn devices_by_program(_: bool) {
+    let json = r#"{"devices":[{"allow":false},{"allow":false,"type":"c","access":"rw"},{"allow":true,"type":"c","major":1,"minor":3,"access":"rw"}]}"#;
+    let facts = Facts { v1: Vec::new(), ..probe("bpf", Some(&path("bpf")), true).unwrap() };
+    let plan = planned(&facts, "bpf", json);
+    assert!(plan.steps.iter().any(|planned| matches!(planned.step, Step::DeviceProgram { .. })));
+    let cgroup = survey(&plan).unwrap().create().unwrap();
+    // Only the filter: the rest of a pure version 2 plan would enable controllers that version 1 uses here.
+    let devices: Vec<_> =
+        plan.steps.iter().filter(|planned| matches!(planned.step, Step::DeviceProgram { .. })).cloned().collect();
+    let filter = CgroupPlan { steps: devices, ..plan };
+    let mut bx = Box { cgroup: Some(cgroup), children: Vec::new() };
+    assert_eq!(opened(&mut bx), "null\nzero\n");
+    // Twice: the second time replaces the first.
+    for _ in 0..2 {
+        bx.cgroup().apply(&filter).unwrap();
+        assert_eq!(rt::sys::bpf::device_programs(bx.cgroup().v2_fd().unwrap()).unwrap().len(), 1);
+        assert_eq!(opened(&mut bx), "null\n");
+    }
+    // A long list passes the verifier too.
+    let rule = |n: u32| {
+        format!(
+            r#"{{"allow":{},"type":"c","major":{},"access":"r{}"}}"#,
+            n.is_multiple_of(2),
+            n % 9,
+            ["", "w", "m"][n as usize % 3]
+        )
+    };
+    let long: Vec<String> = (0..300).map(rule).collect();
+    let plan = planned(&facts, "bpf", &format!(r#"{{"devices":[{}]}}"#, long.join(",")));
+    let devices = plan.steps.iter().filter(|planned| matches!(planned.step, Step::DeviceProgram { .. })).cloned().collect();
+    bx.cgroup().apply(&CgroupPlan { steps: devices, ..plan }).unwrap();
+    bx.finish();
+}
+
+fn devices_by_list(hybrid: bool) {
+    if !hybrid {
+        return;
+    }
+    let json = r#"{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"},{"allow":true,"type":"b","major":8,"minor":0,"access":"r"},{"allow":false,"type":"c","major":1,"minor":5}]}"#;
+    let mut bx = Box::new("list", json);
+    let list = bx.file("devices", "devices.list");
+    assert!(list.starts_with("c *:* m\nb *:* m\nc 1:3 rwm\n"), "{list}");
+    assert!(list.ends_with("c 10:229 rw\nb 8:0 r"), "{list}");
+    assert_eq!(opened(&mut bx), "null\n");
+    bx.finish();
+}
+
+fn sub_cgroups(_: bool) {
+    let mut bx = Box::new("subs", "{}");
+    let pid = bx.spawn("exec sleep 100");
+    for recorded in bx.cgroup().record().directories.clone() {
+        let below = recorded.place.directory().join("a/b.slice");
+        fs::create_dir_all(&below).unwrap();
+        if !recorded.place.has("cpuset") {
+            fs::write(below.join("cgroup.procs"), pid.to_string()).unwrap();
+        }
+    }
+    assert_eq!(bx.cgroup().processes().unwrap(), [pid]);
+    bx.finish();
+}
+
+/// The same path over and over, at once.
+fn reuse(_: bool) {
+    for _ in 0..10 {
+        let mut bx = Box::new("reuse", r#"{"pids":{"limit":20}}"#);
+        bx.spawn("sleep 100 & sleep 100 & sleep 100");
+        bx.finish();
+    }
+}
+
+fn existing(_: bool) {
+    let facts = probe("old", Some(&path("old")), true).unwrap();
+    let plan = planned(&facts, "old", "{}");
+    let unified = plan.v2().unwrap().directory();
+    fs::create_dir_all(&unified).unwrap();
+    let survey_one = survey(&plan).unwrap();
+    let ours: Vec<bool> = survey_one.record().directories.iter().map(|recorded| recorded.ours).collect();
+    assert_eq!(ours.iter().filter(|ours| !**ours).count(), 1);
+    let cgroup = survey_one.create().unwrap();
+    let mut child = Command::new("sleep").arg("100").spawn().unwrap();
+    cgroup.join(i32::try_from(child.id()).unwrap()).unwrap();
+    let error = survey(&plan).unwrap().create().unwrap_err().to_string();
+    cgroup.kill(libc::SIGKILL).unwrap();
+    child.wait().unwrap();
+    assert_eq!(error, "use an existing cgroup (linux.cgroupsPath): expected an empty cgroup, found one with 1 processes in it");
+    cgroup.remove().unwrap();
+    assert!(unified.exists(), "what we did not make stays");
+    fs::remove_dir(&unified).unwrap();
+    fs::remove_dir(unified.parent().unwrap()).unwrap();
+}
