@@ -2,5 +2,6 @@
 pub mod error;
 pub mod hints;
 pub mod plan;
+pub mod seccomp;
 pub mod spec;
 pub mod sys;
