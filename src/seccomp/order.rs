@@ -1,0 +1,93 @@
+//! Which of several rules of one system call decides: libseccomp's order.
+//!
+//! libseccomp does not keep the order of a profile. It sorts comparisons into a tree, and profiles rely on what comes out
+//! of that, so the order is the same here:
+//! 1. the first rule without conditions takes the system call, and whatever else is said about it counts for nothing;
+//! 2. rules with conditions come by the comparisons they make, argument after argument from the lowest: those on higher
+//!    arguments first; then equalities before "less" before "greater"; then larger values first ("less": smaller first);
+//!    of two rules of which one begins with all that the other asks, the shorter one;
+//! 3. what is still equal, as written.
+//!
+//! Two rules with the same conditions and different actions, or a later rule that is more general than an earlier one with
+//! another action, are refused by libseccomp, and here too.
+
+use super::arch::Arch;
+use super::condition::{Condition, Op, halves};
+
+/// The conditions of a rule, sorted by argument, and something that belongs to it.
+#[derive(Clone, Debug)]
+pub struct Ranked<T> {
+    /// The conditions on this architecture, one per argument at most.
+    pub conditions: Vec<Condition>,
+    /// What belongs to it.
+    pub rule: T,
+}
+
+/// The position of a comparison; the greatest is the first.
+type Rank = (u32, u8, u32);
+
+/// One comparison of a word: where it stands, and what tells it from others.
+type Step = (Rank, (bool, bool, u32, u32));
+
+/// The rules in the order in which they are asked.
+pub fn order<T: Clone>(rules: Vec<Ranked<T>>, arch: &Arch) -> Vec<Ranked<T>> {
+    if rules.len() < 2 {
+        return rules;
+    }
+    let steps = rules.into_iter().map(|rule| (steps(&rule.conditions, arch), rule)).collect();
+    sorted(steps, 0)
+}
+
+fn sorted<T: Clone>(rules: Vec<(Vec<Step>, Ranked<T>)>, depth: usize) -> Vec<Ranked<T>> {
+    let mut first = Vec::with_capacity(rules.len());
+    let mut groups: Vec<(Step, Vec<(Vec<Step>, Ranked<T>)>)> = Vec::new();
+    for (steps, rule) in rules {
+        let Some(&step) = steps.get(depth) else {
+            first.push(rule);
+            continue;
+        };
+        match groups.iter_mut().find(|group| group.0 == step) {
+            Some(group) => group.1.push((steps, rule)),
+            None => groups.push((step, vec![(steps, rule)])),
+        }
+    }
+    groups.sort_by(|a, b| b.0.0.cmp(&a.0.0));
+    first.extend(groups.into_iter().flat_map(|group| sorted(group.1, depth + 1)));
+    first
+}
+
+/// The comparisons of a rule: of each argument the upper word, where there is one, and the lower.
+fn steps(conditions: &[Condition], arch: &Arch) -> Vec<Step> {
+    let mut steps = Vec::with_capacity(conditions.len() * 2);
+    for condition in conditions {
+        let (value, mask) = (halves(condition.value), halves(condition.mask));
+        if arch.wide {
+            steps.push(step(condition, 1, value.0, mask.0));
+        }
+        steps.push(step(condition, 0, value.1, mask.1));
+    }
+    steps
+}
+
+fn step(condition: &Condition, upper: u32, value: u32, mask: u32) -> Step {
+    let (class, place) = match condition.op {
+        Op::Eq | Op::Ne | Op::MaskedEq => (3, value),
+        Op::Lt | Op::Le => (2, !value),
+        Op::Ge | Op::Gt => (1, value),
+    };
+    let with_equal = upper == 0 && matches!(condition.op, Op::Ge | Op::Lt);
+    ((condition.index * 2 + upper, class, place), (condition.op == Op::MaskedEq, with_equal, mask, value))
+}
+
+/// The first rule that contradicts an earlier one, and that one: the same conditions, or fewer of them, and another action.
+pub fn conflict<T: Clone + PartialEq>(rules: &[Ranked<T>], action: impl Fn(&T) -> u32) -> Option<(T, T)> {
+    for (at, later) in rules.iter().enumerate() {
+        let general = |earlier: &&Ranked<T>| {
+            action(&earlier.rule) != action(&later.rule) && earlier.conditions.starts_with(&later.conditions)
+        };
+        if let Some(earlier) = rules[..at].iter().find(general) {
+            return Some((earlier.rule.clone(), later.rule.clone()));
+        }
+    }
+    None
+}

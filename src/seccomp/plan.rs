@@ -1,0 +1,285 @@
+//! `linux.seccomp` of config.json, understood and checked.
+
+use serde::{Serialize, Serializer};
+
+use super::Bpf;
+use super::arch::{ARCHES, Arch};
+use super::compile::{Options, Policy, Refusal, Rule, compile};
+use super::condition::{Condition, Op};
+use crate::plan::Findings;
+use crate::spec::{self, Field, SyscallArg, SyscallRule};
+
+/// A filter that is ready to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Filter {
+    /// The program; shown as its number of instructions.
+    #[serde(rename = "instructions", serialize_with = "summary")]
+    pub program: Bpf,
+    /// `SECCOMP_FILTER_FLAG_*` for seccomp(2), with `NEW_LISTENER` if there is a listener.
+    pub flags: u64,
+    /// Who gets the notifications.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
+    /// Names in the profile that this runtime knows on no architecture. They have no effect; worth a debug message, no more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+}
+
+/// Where the descriptor of the notifications goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    /// The path of a listening `AF_UNIX` stream socket.
+    pub path: String,
+    /// What is sent along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
+}
+
+fn summary<S: Serializer>(program: &Bpf, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(program.len()).unwrap_or(u64::MAX))
+}
+
+/// The filter that `linux.seccomp` asks for (runtime-spec, config-linux.md, "Seccomp"). `None` if there are problems.
+pub fn plan(seccomp: &spec::Seccomp, field: &Field, findings: &mut Findings) -> Option<Filter> {
+    let policy = policy(seccomp, field, findings);
+    let notifies = check_notify(seccomp, field, findings);
+    let flags = flags(seccomp, notifies, field, findings)?;
+    let compiled = match compile(&policy?, Options { enosys: true }) {
+        Ok(compiled) => compiled,
+        Err(refusal) => {
+            findings.problem(refused_at(&refusal, field), refusal.to_string());
+            return None;
+        }
+    };
+    let path = seccomp.listener_path.clone().filter(|_| notifies);
+    let listener = path.map(|path| Listener { path, metadata: seccomp.listener_metadata.clone() });
+    Some(Filter { program: compiled.program, flags, listener, unknown: compiled.unknown })
+}
+
+fn refused_at(refusal: &Refusal, field: &Field) -> Field {
+    match refusal {
+        Refusal::Conflict { later, .. } => field.key("syscalls").index(*later),
+        Refusal::TooLong => field.clone(),
+    }
+}
+
+/// The profile with its strings understood; `None` if one of them is a problem.
+pub fn policy<'spec>(seccomp: &'spec spec::Seccomp, field: &Field, findings: &mut Findings) -> Option<Policy<'spec>> {
+    let before = findings.problems.len();
+    let default = action(&seccomp.default_action, seccomp.default_errno_ret, &DEFAULT, field, findings);
+    let arches = arches(&seccomp.architectures, &field.key("architectures"), findings);
+    let rules = seccomp
+        .syscalls
+        .iter()
+        .enumerate()
+        .filter_map(|(position, rule)| self::rule(rule, position, &field.key("syscalls").index(position), findings));
+    let rules = rules.collect();
+    let default = default?;
+    (findings.problems.len() == before).then_some(Policy { default, arches, rules })
+}
+
+/// The actions, and whether their value has data.
+const ACTIONS: &[(&str, u32, bool)] = &[
+    ("SCMP_ACT_KILL", libc::SECCOMP_RET_KILL_THREAD, false),
+    ("SCMP_ACT_KILL_PROCESS", libc::SECCOMP_RET_KILL_PROCESS, false),
+    ("SCMP_ACT_KILL_THREAD", libc::SECCOMP_RET_KILL_THREAD, false),
+    ("SCMP_ACT_TRAP", libc::SECCOMP_RET_TRAP, false),
+    ("SCMP_ACT_ERRNO", libc::SECCOMP_RET_ERRNO, true),
+    ("SCMP_ACT_TRACE", libc::SECCOMP_RET_TRACE, true),
+    ("SCMP_ACT_ALLOW", libc::SECCOMP_RET_ALLOW, false),
+    ("SCMP_ACT_LOG", libc::SECCOMP_RET_LOG, false),
+    ("SCMP_ACT_NOTIFY", libc::SECCOMP_RET_USER_NOTIF, false),
+];
+
+const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+
+const OPERATORS: &[(&str, Op)] = &[
+    ("SCMP_CMP_NE", Op::Ne),
+    ("SCMP_CMP_LT", Op::Lt),
+    ("SCMP_CMP_LE", Op::Le),
+    ("SCMP_CMP_EQ", Op::Eq),
+    ("SCMP_CMP_GE", Op::Ge),
+    ("SCMP_CMP_GT", Op::Gt),
+    ("SCMP_CMP_MASKED_EQ", Op::MaskedEq),
+];
+
+const FLAGS: &[(&str, u64)] = &[
+    ("SECCOMP_FILTER_FLAG_TSYNC", libc::SECCOMP_FILTER_FLAG_TSYNC),
+    ("SECCOMP_FILTER_FLAG_LOG", libc::SECCOMP_FILTER_FLAG_LOG),
+    ("SECCOMP_FILTER_FLAG_SPEC_ALLOW", libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW),
+    ("SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV),
+];
+
+/// The names of the actions, for `features`.
+pub fn action_names() -> impl Iterator<Item = &'static str> {
+    ACTIONS.iter().map(|action| action.0)
+}
+
+/// The names of the operators, for `features`.
+pub fn operator_names() -> impl Iterator<Item = &'static str> {
+    OPERATORS.iter().map(|operator| operator.0)
+}
+
+/// The names of the architectures, for `features`.
+pub fn arch_names() -> impl Iterator<Item = &'static str> {
+    ARCHES.iter().map(|arch| arch.name)
+}
+
+/// The names and values of the flags, for `features`.
+pub fn flag_names() -> impl Iterator<Item = (&'static str, u64)> {
+    FLAGS.iter().copied()
+}
+
+fn expected<'a>(there: &str, names: impl Iterator<Item = &'a str>) -> String {
+    format!("expected one of {}, there is {there:?}", names.collect::<Vec<_>>().join(", "))
+}
+
+/// What the two properties of an action are called.
+struct Keys {
+    action: &'static str,
+    errno: &'static str,
+}
+
+const DEFAULT: Keys = Keys { action: "defaultAction", errno: "defaultErrnoRet" };
+const OWN: Keys = Keys { action: "action", errno: "errnoRet" };
+
+/// The value of an action. The error number (of `TRACE`: the message for the tracer) is `EPERM` if absent; for an action
+/// that takes none the specification demands an error.
+fn action(name: &str, errno: Option<u32>, keys: &Keys, field: &Field, findings: &mut Findings) -> Option<u32> {
+    let Some((_, value, has_data)) = ACTIONS.iter().find(|action| action.0 == name) else {
+        findings.problem(field.key(keys.action), expected(name, action_names()));
+        return None;
+    };
+    match errno {
+        None if *has_data => Some(value | libc::EPERM.unsigned_abs()),
+        None => Some(*value),
+        Some(errno) if !has_data => {
+            let text = format!("expected nothing, because {name} does not take an error number, there is {errno}");
+            findings.problem(field.key(keys.errno), text);
+            None
+        }
+        Some(errno) if errno > libc::SECCOMP_RET_DATA => {
+            findings.problem(field.key(keys.errno), format!("expected at most 65535, there is {errno}"));
+            None
+        }
+        Some(errno) => Some(value | errno),
+    }
+}
+
+/// The native architecture and those that are named, each once.
+fn arches(names: &[String], field: &Field, findings: &mut Findings) -> Vec<&'static Arch> {
+    let mut arches: Vec<&'static Arch> = Arch::named("SCMP_ARCH_NATIVE").into_iter().collect();
+    if arches.is_empty() {
+        findings.problem(field.clone(), "expected a machine that seccomp filters are known for");
+    }
+    for (index, name) in names.iter().enumerate() {
+        match Arch::named(name) {
+            None => findings.problem(field.index(index), expected(name, arch_names().chain(["SCMP_ARCH_NATIVE"]))),
+            Some(arch) if arch.big_endian != cfg!(target_endian = "big") => {
+                findings.problem(
+                    field.index(index),
+                    format!("expected an architecture with this machine's byte order, there is {name:?}"),
+                );
+            }
+            Some(arch) if arches.contains(&arch) => {}
+            Some(arch) => arches.push(arch),
+        }
+    }
+    arches
+}
+
+fn rule<'spec>(rule: &'spec SyscallRule, position: usize, field: &Field, findings: &mut Findings) -> Option<Rule<'spec>> {
+    if rule.names.is_empty() {
+        findings.problem(field.key("names"), "expected at least one name, there is none");
+    }
+    for (index, _) in rule.names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
+        findings.problem(field.key("names").index(index), "expected the name of a system call, there is \"\"");
+    }
+    let action = action(&rule.action, rule.errno_ret, &OWN, field, findings);
+    let alternatives = alternatives(&rule.args, &field.key("args"), findings);
+    Some(Rule { names: &rule.names, action: action?, alternatives, position })
+}
+
+/// The conditions of a rule: all must hold. If an argument has several, any of them all suffices, as in runc, because
+/// libseccomp takes one per argument.
+fn alternatives(args: &[SyscallArg], field: &Field, findings: &mut Findings) -> Vec<Vec<Condition>> {
+    let conditions = args.iter().enumerate().filter_map(|(index, arg)| condition(arg, &field.index(index), findings));
+    let mut conditions: Vec<Condition> = conditions.collect();
+    let repeated = conditions.iter().enumerate().any(|(at, one)| conditions[..at].iter().any(|other| other.index == one.index));
+    if repeated {
+        return conditions.into_iter().map(|condition| vec![condition]).collect();
+    }
+    conditions.sort_by_key(|condition| condition.index);
+    vec![conditions]
+}
+
+fn condition(arg: &SyscallArg, field: &Field, findings: &mut Findings) -> Option<Condition> {
+    if arg.index > 5 {
+        findings.problem(field.key("index"), format!("expected 0 to 5, there is {}", arg.index));
+    }
+    let Some(&(_, op)) = OPERATORS.iter().find(|operator| operator.0 == arg.op) else {
+        findings.problem(field.key("op"), expected(&arg.op, operator_names()));
+        return None;
+    };
+    let (mask, value) = match op {
+        Op::MaskedEq => (arg.value, arg.value_two & arg.value),
+        Op::Ne | Op::Lt | Op::Le | Op::Eq | Op::Ge | Op::Gt => (u64::MAX, arg.value),
+    };
+    Some(Condition { index: arg.index, op, value, mask })
+}
+
+/// True if the profile uses `SCMP_ACT_NOTIFY`. As default action, or on `write`, it would stop the runtime itself before
+/// it has handed the listener over.
+fn check_notify(seccomp: &spec::Seccomp, field: &Field, findings: &mut Findings) -> bool {
+    if seccomp.default_action == NOTIFY {
+        findings.problem(
+            field.key("defaultAction"),
+            "expected any action but SCMP_ACT_NOTIFY: nobody could answer before the listener is handed over",
+        );
+    }
+    let mut notifies = false;
+    for (index, rule) in seccomp.syscalls.iter().enumerate().filter(|(_, rule)| rule.action == NOTIFY) {
+        notifies = true;
+        if rule.names.iter().any(|name| name == "write") {
+            let text =
+                "expected any action but SCMP_ACT_NOTIFY for write: nobody could answer before the listener is handed over";
+            findings.problem(field.key("syscalls").index(index).key("action"), text);
+        }
+    }
+    if notifies && seccomp.listener_path.as_deref().is_none_or(str::is_empty) {
+        findings
+            .problem(field.key("listenerPath"), "expected the path of a socket, because SCMP_ACT_NOTIFY is used, there is none");
+    }
+    if seccomp.listener_metadata.is_some() && seccomp.listener_path.is_none() {
+        findings.problem(field.key("listenerMetadata"), "expected nothing without listenerPath");
+    }
+    notifies
+}
+
+/// The flags for seccomp(2). Where the list is absent or empty it is `SPEC_ALLOW`, as in runc and crun: the mitigation that
+/// the kernel otherwise switched on for filtered tasks is expensive, and newer kernels do not switch it on either.
+fn flags(seccomp: &spec::Seccomp, notifies: bool, field: &Field, findings: &mut Findings) -> Option<u64> {
+    let mut flags = if seccomp.flags.is_empty() { libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW } else { 0 };
+    let mut understood = true;
+    for (index, name) in seccomp.flags.iter().enumerate() {
+        let field = field.key("flags").index(index);
+        match FLAGS.iter().find(|flag| flag.0 == name) {
+            None => {
+                findings.problem(field, expected(name, FLAGS.iter().map(|flag| flag.0)));
+                understood = false;
+            }
+            Some((_, libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)) if !notifies => {
+                findings.warning(field, "has no effect, because SCMP_ACT_NOTIFY is not used");
+            }
+            Some((_, value)) => flags |= value,
+        }
+    }
+    if notifies {
+        flags |= libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+        if flags & libc::SECCOMP_FILTER_FLAG_TSYNC != 0 {
+            // Both at once only with this one: the result is either a descriptor or a thread id (seccomp(2)).
+            flags |= libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH;
+        }
+    }
+    understood.then_some(flags)
+}
