@@ -152,8 +152,8 @@ impl Membership {
 
     /// The mount point and own directory by the mount table.
     fn look_up(&self, table: &str) -> Option<(PathBuf, PathBuf)> {
-        let found = table.lines().filter_map(Mounted::parse).filter(|mounted| self.is_on(mounted));
-        found.filter(|mounted| is(self.magic(), &mounted.point)).last().map(|mounted| {
+        let mut found = table.lines().filter_map(Mounted::parse).filter(|mounted| self.is_on(mounted));
+        found.rfind(|mounted| is(self.magic(), &mounted.point)).map(|mounted| {
             // Where the mount shows a part of the hierarchy only, paths in it start at that part. A process outside of
             // it (`/../x`, or another branch) is treated as if it were at its root.
             let own = self.path.strip_prefix(&mounted.root).ok().map(|rest| Path::new("/").join(rest));
