@@ -140,7 +140,7 @@ fn main() {
     }
     let facts = probe("x", None, true).unwrap();
     let hybrid = facts.v1.iter().any(|hierarchy| hierarchy.controllers.contains(&"memory".to_owned()));
-    let tests: [(&str, fn(bool)); 9] = [
+    let tests: [(&str, fn(bool)); 11] = [
         ("limits", limits),
         ("freezing", freezing),
         ("stubborn", stubborn),
@@ -150,9 +150,11 @@ fn main() {
         ("sub_cgroups", sub_cgroups),
         ("reuse", reuse),
         ("existing", existing),
+        ("born_inside", born_inside),
+        ("below", below),
     ];
     for (name, test) in tests {
-        if facts.v2.is_none() && matches!(name, "devices_by_program" | "existing") {
+        if facts.v2.is_none() && matches!(name, "devices_by_program" | "existing" | "born_inside") {
             continue;
         }
         let start = Instant::now();
@@ -387,4 +389,37 @@ fn existing(_: bool) {
     assert!(unified.exists(), "what we did not make stays");
     fs::remove_dir(&unified).unwrap();
     fs::remove_dir(unified.parent().unwrap()).unwrap();
+}
+
+fn born_inside(_: bool) {
+    use rt::sys::process::{CloneArgs, Cloned, clone3, exit_now, wait_pidfd};
+    let bx = Box::new("born", "{}");
+    let request = CloneArgs { flags: 0, cgroup: bx.cgroup().v2_fd() };
+    let (pid, pidfd) = match clone3(&request).unwrap() {
+        Cloned::Parent(pid, pidfd) => (pid, pidfd),
+        Cloned::Child => {
+            std::thread::sleep(Duration::from_secs(100));
+            exit_now(0)
+        }
+    };
+    bx.cgroup().join_v1(pid).unwrap();
+    assert_eq!(bx.cgroup().processes().unwrap(), [pid]);
+    assert!(bx.cgroup().v2_of(pid).unwrap().is_some());
+    assert!(bx.cgroup().v2_of(1).unwrap().is_none());
+    bx.cgroup().kill(libc::SIGKILL).unwrap();
+    assert_eq!(wait_pidfd(pidfd).unwrap().status(), 137);
+    bx.finish();
+}
+
+fn below(_: bool) {
+    let bx = Box::new("below", "{}");
+    for recorded in &bx.cgroup().record().directories {
+        fs::create_dir(recorded.place.directory().join("sub")).unwrap();
+    }
+    assert!(bx.cgroup().below(None, Path::new("/sub")).is_ok());
+    let outside = bx.cgroup().below(None, Path::new("../below")).unwrap_err().to_string();
+    assert!(outside.ends_with("expected a path below the container's cgroup, without `..`"), "{outside}");
+    let missing = bx.cgroup().below(None, Path::new("other")).unwrap_err().to_string();
+    assert!(missing.ends_with("other does not exist"), "{missing}");
+    bx.finish();
 }
