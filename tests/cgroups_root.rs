@@ -135,6 +135,9 @@ fn soon(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn main() {
+    if rt::sys::cred::geteuid() != 0 {
+        return delegated();
+    }
     if !is_root() {
         return;
     }
@@ -422,4 +425,45 @@ fn below(_: bool) {
     let missing = bx.cgroup().below(None, Path::new("other")).unwrap_err().to_string();
     assert!(missing.ends_with("other does not exist"), "{missing}");
     bx.finish();
+}
+
+/// An ordinary user has what was delegated to them.
+fn delegated() {
+    let facts = probe("mine", None, false).unwrap();
+    if !facts.v2.as_ref().is_some_and(|v2| v2.writable) {
+        return eprintln!("skipped: needs root, or a cgroup that is delegated to this user");
+    }
+    // Below the own cgroup, which has processes and so cannot hand on controllers: warnings, and it works.
+    let (bx, _) = delegated_box(&facts, None);
+    bx.cgroup().freeze().unwrap();
+    bx.finish();
+    // Beside it, if that is delegated too: the limits are applied.
+    let parent = facts.v2.as_ref().unwrap().own.parent().unwrap().join(format!("rt-test-{}", std::process::id()));
+    let facts = probe("mine", parent.to_str(), false).unwrap();
+    if facts.v2.as_ref().is_some_and(|v2| v2.writable) {
+        let (bx, warnings) = delegated_box(&facts, parent.to_str());
+        assert_eq!(warnings, 0);
+        assert_eq!(bx.file("unified", "pids.max"), "50");
+        bx.finish();
+        eprintln!("delegated beside: ok");
+    }
+    eprintln!("delegated: ok");
+}
+
+fn delegated_box(facts: &Facts, cgroups_path: Option<&str>) -> (Box, usize) {
+    let resources: Resources =
+        serde_json::from_str(r#"{"memory":{"limit":67108864},"pids":{"limit":50},"devices":[{"allow":false}]}"#).unwrap();
+    let input =
+        Input { id: "mine", cgroups_path, resources: Some(&resources), devices: &[], facts, privileged: false, owner: None };
+    let mut findings = Findings::default();
+    let plan = plan(&input, &mut findings);
+    assert_eq!(findings.problems, []);
+    let cgroup = survey(&plan).unwrap().create().unwrap();
+    let warnings: Vec<_> = findings.warnings.into_iter().chain(cgroup.apply(&plan).unwrap()).collect();
+    for warning in &warnings {
+        eprintln!("warning: {warning}");
+    }
+    let mut bx = Box { cgroup: Some(cgroup), children: Vec::new() };
+    bx.spawn("exec sleep 100");
+    (bx, warnings.len())
 }
