@@ -79,6 +79,25 @@ fn step(condition: &Condition, upper: u32, value: u32, mask: u32) -> Step {
     ((condition.index * 2 + upper, class, place), (condition.op == Op::MaskedEq, with_equal, mask, value))
 }
 
+/// Leaves out what another rule with the same action and no other conditions says already.
+pub fn prune<T>(rules: &mut Vec<Ranked<T>>, action: impl Fn(&T) -> u32) {
+    let covers = |general: &Ranked<T>, rule: &Ranked<T>| {
+        action(&general.rule) == action(&rule.rule)
+            && general.conditions.iter().all(|condition| rule.conditions.contains(condition))
+    };
+    let mut at = 0;
+    while at < rules.len() {
+        // Of two equal ones the first stays.
+        let earlier = rules[..at].iter().any(|other| covers(other, &rules[at]));
+        let later = rules[at + 1..].iter().any(|other| covers(other, &rules[at]) && !covers(&rules[at], other));
+        if earlier || later {
+            rules.remove(at);
+        } else {
+            at += 1;
+        }
+    }
+}
+
 /// The first rule that contradicts an earlier one, and that one: the same conditions, or fewer of them, and another action.
 pub fn conflict<T: Clone + PartialEq>(rules: &[Ranked<T>], action: impl Fn(&T) -> u32) -> Option<(T, T)> {
     for (at, later) in rules.iter().enumerate() {
