@@ -249,6 +249,9 @@ fn call(graph: &mut Graph, policy: &Policy<'_>, uses: &[Use], arch: &Arch) -> Re
             cases.push(Ranked { conditions, rule: entry.rule });
         }
     }
+    if cases.len() > MAX_INSTRUCTIONS {
+        return Err(Refusal::TooLong);
+    }
     prune(&mut cases, |rule| policy.rules[*rule].action);
     if let Some((earlier, later)) = conflict(&cases, |rule| policy.rules[*rule].action) {
         let position = |index: usize| policy.rules[index].position;
@@ -270,7 +273,7 @@ fn conditions(alternative: &[Condition], selected: Option<u32>, arch: &Arch) -> 
 fn words(case: &Ranked<usize>, action: u32, arch: &Arch) -> Option<Case> {
     let mut clauses = Vec::with_capacity(case.conditions.len());
     for condition in &case.conditions {
-        match Clause::new(condition, arch) {
+        match Clause::of(condition, arch) {
             Known::Decided(true) => {}
             Known::Decided(false) => return None,
             Known::Open(clause) => clauses.push(clause),

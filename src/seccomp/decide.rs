@@ -18,8 +18,8 @@ pub struct Case {
     pub action: u32,
 }
 
-/// How many different rests of the rules of one system call are looked at before they are chained instead.
-const BUDGET: usize = 2000;
+/// How many rules may be looked at, in all the rests of one system call's rules, before they are chained instead.
+const BUDGET: usize = 40_000;
 
 /// From how many values on one word is compared with these are searched by halves.
 const MANY: usize = 4;
@@ -27,7 +27,7 @@ const MANY: usize = 4;
 /// The node that decides about one system call: the first case that holds, or else the default.
 pub fn decide(graph: &mut Graph, cases: Vec<Case>, default: u32) -> Node {
     let default = graph.action(default);
-    let mut grown = Grown { graph, default, seen: FastMap::default() };
+    let mut grown = Grown { graph, default, seen: FastMap::default(), looked_at: 0 };
     grown.node(cases.clone()).unwrap_or_else(|| chain(graph, &cases, default))
 }
 
@@ -35,6 +35,7 @@ struct Grown<'graph> {
     graph: &'graph mut Graph,
     default: Node,
     seen: FastMap<Vec<Case>, Node>,
+    looked_at: usize,
 }
 
 impl Grown<'_> {
@@ -45,7 +46,8 @@ impl Grown<'_> {
         if let Some(&node) = self.seen.get(&cases) {
             return (node != UNFINISHED).then_some(node);
         }
-        if self.seen.len() >= BUDGET {
+        self.looked_at += cases.len();
+        if self.looked_at > BUDGET {
             return None;
         }
         self.seen.insert(cases.clone(), UNFINISHED);

@@ -11,6 +11,8 @@
 //! Two rules with the same conditions and different actions, or a later rule that is more general than an earlier one with
 //! another action, are refused by libseccomp, and here too.
 
+use std::cmp::Reverse;
+
 use super::arch::Arch;
 use super::condition::{Condition, Op, halves};
 
@@ -29,6 +31,9 @@ type Rank = (u32, u8, u32);
 /// One comparison of a word: where it stands, and what tells it from others.
 type Step = (Rank, (bool, bool, u32, u32));
 
+/// A rule with its comparisons.
+type Stepped<T> = (Vec<Step>, Ranked<T>);
+
 /// The rules in the order in which they are asked.
 pub fn order<T: Clone>(rules: Vec<Ranked<T>>, arch: &Arch) -> Vec<Ranked<T>> {
     if rules.len() < 2 {
@@ -38,9 +43,9 @@ pub fn order<T: Clone>(rules: Vec<Ranked<T>>, arch: &Arch) -> Vec<Ranked<T>> {
     sorted(steps, 0)
 }
 
-fn sorted<T: Clone>(rules: Vec<(Vec<Step>, Ranked<T>)>, depth: usize) -> Vec<Ranked<T>> {
+fn sorted<T: Clone>(rules: Vec<Stepped<T>>, depth: usize) -> Vec<Ranked<T>> {
     let mut first = Vec::with_capacity(rules.len());
-    let mut groups: Vec<(Step, Vec<(Vec<Step>, Ranked<T>)>)> = Vec::new();
+    let mut groups: Vec<(Step, Vec<Stepped<T>>)> = Vec::new();
     for (steps, rule) in rules {
         let Some(&step) = steps.get(depth) else {
             first.push(rule);
@@ -51,7 +56,7 @@ fn sorted<T: Clone>(rules: Vec<(Vec<Step>, Ranked<T>)>, depth: usize) -> Vec<Ran
             None => groups.push((step, vec![(steps, rule)])),
         }
     }
-    groups.sort_by(|a, b| b.0.0.cmp(&a.0.0));
+    groups.sort_by_key(|group| Reverse(group.0.0));
     first.extend(groups.into_iter().flat_map(|group| sorted(group.1, depth + 1)));
     first
 }

@@ -11,6 +11,7 @@
 )]
 
 mod machine;
+mod newer;
 mod oracle;
 mod profiles;
 mod random;
