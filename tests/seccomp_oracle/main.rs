@@ -127,6 +127,29 @@ fn no_more_instructions_than_libseccomp() {
     }
 }
 
+/// Two of libseccomp's flaws (see the text of the module `seccomp`): ours have to be right; what it does is printed.
+#[test]
+fn flaws_are_not_copied() {
+    let condition = |index: u32, op: &str, value: u64| serde_json::json!({ "index": index, "op": op, "value": value });
+    let shared = [
+        vec![condition(0, "SCMP_CMP_GT", 5), condition(1, "SCMP_CMP_EQ", 1)],
+        vec![condition(0, "SCMP_CMP_GT", 10), condition(1, "SCMP_CMP_EQ", 2)],
+    ];
+    let accumulator = [vec![condition(2, "SCMP_CMP_LT", 1 << 32)], vec![condition(2, "SCMP_CMP_LT", 0)]];
+    let (allow, eperm) = (0x7fff_0000, 0x0005_0001);
+    let cases = [("shared", shared, [7, 2, 0, 0, 0, 0], allow), ("accumulator", accumulator, [0, 0, 1, 0, 0, 0], eperm)];
+    for (name, rules, args, right) in cases {
+        let rules = rules.map(|args| serde_json::json!({ "names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "args": args }));
+        let profile = profiles::parse(serde_json::json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules }));
+        let policy = policy(&profile);
+        let number = policy.arches[0].number(table::find("ioctl").unwrap()).unwrap();
+        let call = Call { number, audit: policy.arches[0].audit, args };
+        let theirs = export(&policy).map(|theirs| Program::new(&theirs).run(&call).0);
+        println!("{name}: {right:#x} is right, libseccomp {}: {theirs:x?}", version());
+        assert_eq!(Program::new(&ours(&policy).unwrap().program).run(&call).0, right, "{name}");
+    }
+}
+
 #[test]
 #[ignore = "prints a time: run it with --release --ignored --nocapture"]
 fn time() {

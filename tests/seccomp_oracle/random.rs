@@ -44,7 +44,7 @@ fn profile(first: &'static [&'static str], last: &'static [&'static str], action
 
 /// Cases for a debug build; a release build has time for more.
 fn config(cases: u32) -> ProptestConfig {
-    let cases = if cfg!(debug_assertions) { cases } else { cases * 20 };
+    let cases = if cfg!(debug_assertions) { cases } else { cases * 10 };
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
