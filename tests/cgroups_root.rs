@@ -12,8 +12,8 @@ use rt::plan::Findings;
 use rt::spec::Resources;
 
 fn is_root() -> bool {
-    let root = rt::sys::cred::geteuid() == 0 && fs::metadata("/sys/fs/cgroup").is_ok_and(|meta| !meta.permissions().readonly());
-    let makes = root && probe("x", None, true).is_ok_and(|facts| facts.v2.is_some_and(|v2| writable(&v2.mount)));
+    let mounts = |facts: Facts| facts.v1.into_iter().map(|v1| v1.mount).chain(facts.v2.map(|v2| v2.mount)).collect::<Vec<_>>();
+    let makes = rt::sys::cred::geteuid() == 0 && mounts(probe("x", None, true).unwrap()).iter().any(|mount| writable(mount));
     if !makes {
         eprintln!("skipped: needs root and a writable cgroup filesystem");
     }
@@ -135,12 +135,15 @@ fn soon(what: &str, condition: impl Fn() -> bool) {
 }
 
 fn main() {
+    if rt::sys::cred::geteuid() != 0 {
+        return delegated();
+    }
     if !is_root() {
         return;
     }
     let facts = probe("x", None, true).unwrap();
     let hybrid = facts.v1.iter().any(|hierarchy| hierarchy.controllers.contains(&"memory".to_owned()));
-    let tests: [(&str, fn(bool)); 9] = [
+    let tests: [(&str, fn(bool)); 11] = [
         ("limits", limits),
         ("freezing", freezing),
         ("stubborn", stubborn),
@@ -150,8 +153,13 @@ fn main() {
         ("sub_cgroups", sub_cgroups),
         ("reuse", reuse),
         ("existing", existing),
+        ("born_inside", born_inside),
+        ("below", below),
     ];
     for (name, test) in tests {
+        if facts.v2.is_none() && matches!(name, "devices_by_program" | "existing" | "born_inside") {
+            continue;
+        }
         let start = Instant::now();
         test(hybrid);
         eprintln!("{name}: ok ({:?})", start.elapsed());
@@ -160,7 +168,7 @@ fn main() {
 
 fn limits(hybrid: bool) {
     if !hybrid {
-        return;
+        return limits_of_version_2();
     }
     let json = r#"{"memory":{"limit":67108864,"reservation":33554432,"swap":134217728},"cpu":{"shares":512,"quota":20000,"period":100000,"cpus":"0","mems":"0"},"pids":{"limit":50}}"#;
     let mut bx = Box::new("limits", json);
@@ -185,7 +193,8 @@ fn limits(hybrid: bool) {
     }
     let stats = bx.cgroup().stats().unwrap();
     assert_eq!((stats.memory.usage.limit, stats.pids.limit), (33_554_432, 50));
-    assert!(stats.pids.current > 0 && stats.cpu.usage.total > 0);
+    assert_eq!(stats.pids.current, 1);
+    soon("CPU time", || bx.cgroup().stats().unwrap().cpu.usage.total > 0);
     eprintln!("{}", serde_json::to_string(&stats).unwrap());
     assert_eq!(bx.cgroup().oom_kills().unwrap(), Some(0));
 
@@ -196,6 +205,45 @@ fn limits(hybrid: bool) {
     let expected =
         format!("set cpuset.cpus to \"77\" (linux.resources.cpu.cpus): write({file:?}, \"77\"): invalid argument (EINVAL)");
     assert!(error == expected || error.contains("ERANGE") || error.contains("EACCES"), "{error}");
+    bx.finish();
+}
+
+fn limits_of_version_2() {
+    let facts = probe("limits", Some(&path("limits")), true).unwrap();
+    let controllers = facts.v2.unwrap().controllers;
+    if !["memory", "cpu", "cpuset", "pids"].iter().all(|name| controllers.contains(&(*name).to_owned())) {
+        return eprintln!("skipped: the controllers are on neither version");
+    }
+    let json = r#"{"memory":{"limit":67108864,"reservation":33554432,"swap":67108864},"cpu":{"shares":512,"quota":20000,"period":100000,"burst":1000,"cpus":"0","mems":"0"},"pids":{"limit":50},"unified":{"memory.high":"50000000"}}"#;
+    let mut bx = Box::new("limits", json);
+    let expected = [
+        ("memory.max", "67108864"),
+        ("memory.low", "33554432"),
+        ("memory.swap.max", "0"),
+        ("memory.high", "49999872"),
+        ("cpu.max", "20000 100000"),
+        ("cpu.max.burst", "1000"),
+        ("cpu.weight", "59"),
+        ("cpuset.cpus", "0"),
+        ("pids.max", "50"),
+    ];
+    for (file, value) in expected {
+        assert_eq!(bx.file("unified", file), value, "{file}");
+    }
+    bx.spawn("exec sleep 100");
+    let stats = bx.cgroup().stats().unwrap();
+    assert_eq!((stats.memory.usage.limit, stats.pids.limit, stats.pids.current), (67_108_864, 50, 1));
+    eprintln!("{}", serde_json::to_string(&stats).unwrap());
+    assert_eq!(bx.cgroup().oom_kills().unwrap(), Some(0));
+    // What is in use is counted before a limit is lowered, if the config wants it.
+    let tight: Resources = serde_json::from_str(r#"{"memory":{"limit":4096,"checkBeforeUpdate":true}}"#).unwrap();
+    let update = plan_update(&tight, bx.cgroup().record(), true, &mut Findings::default());
+    let error = bx.cgroup().apply(&update).unwrap_err().to_string();
+    assert!(error.contains("expected a limit above the memory in use"), "{error}");
+    let wrong: Resources = serde_json::from_str(r#"{"unified":{"memory.nonsense":"1"}}"#).unwrap();
+    let update = plan_update(&wrong, bx.cgroup().record(), true, &mut Findings::default());
+    let error = bx.cgroup().apply(&update).unwrap_err().to_string();
+    assert!(error.starts_with("set memory.nonsense to \"1\" (linux.resources.unified[\"memory.nonsense\"]): openat("), "{error}");
     bx.finish();
 }
 
@@ -344,4 +392,78 @@ fn existing(_: bool) {
     assert!(unified.exists(), "what we did not make stays");
     fs::remove_dir(&unified).unwrap();
     fs::remove_dir(unified.parent().unwrap()).unwrap();
+}
+
+fn born_inside(_: bool) {
+    use rt::sys::process::{CloneArgs, Cloned, clone3, exit_now, wait_pidfd};
+    let bx = Box::new("born", "{}");
+    let request = CloneArgs { flags: 0, cgroup: bx.cgroup().v2_fd() };
+    let (pid, pidfd) = match clone3(&request).unwrap() {
+        Cloned::Parent(pid, pidfd) => (pid, pidfd),
+        Cloned::Child => {
+            std::thread::sleep(Duration::from_secs(100));
+            exit_now(0)
+        }
+    };
+    bx.cgroup().join_v1(pid).unwrap();
+    assert_eq!(bx.cgroup().processes().unwrap(), [pid]);
+    assert!(bx.cgroup().v2_of(pid).unwrap().is_some());
+    assert!(bx.cgroup().v2_of(1).unwrap().is_none());
+    bx.cgroup().kill(libc::SIGKILL).unwrap();
+    assert_eq!(wait_pidfd(pidfd).unwrap().status(), 137);
+    bx.finish();
+}
+
+fn below(_: bool) {
+    let bx = Box::new("below", "{}");
+    for recorded in &bx.cgroup().record().directories {
+        fs::create_dir(recorded.place.directory().join("sub")).unwrap();
+    }
+    assert!(bx.cgroup().below(None, Path::new("/sub")).is_ok());
+    let outside = bx.cgroup().below(None, Path::new("../below")).unwrap_err().to_string();
+    assert!(outside.ends_with("expected a path below the container's cgroup, without `..`"), "{outside}");
+    let missing = bx.cgroup().below(None, Path::new("other")).unwrap_err().to_string();
+    assert!(missing.ends_with("other does not exist"), "{missing}");
+    bx.finish();
+}
+
+/// An ordinary user has what was delegated to them.
+fn delegated() {
+    let facts = probe("mine", None, false).unwrap();
+    if !facts.v2.as_ref().is_some_and(|v2| v2.writable) {
+        return eprintln!("skipped: needs root, or a cgroup that is delegated to this user");
+    }
+    // Below the own cgroup, which has processes and so cannot hand on controllers: warnings, and it works.
+    let (bx, _) = delegated_box(&facts, None);
+    bx.cgroup().freeze().unwrap();
+    bx.finish();
+    // Beside it, if that is delegated too: the limits are applied.
+    let parent = facts.v2.as_ref().unwrap().own.parent().unwrap().join(format!("rt-test-{}", std::process::id()));
+    let facts = probe("mine", parent.to_str(), false).unwrap();
+    if facts.v2.as_ref().is_some_and(|v2| v2.writable) {
+        let (bx, warnings) = delegated_box(&facts, parent.to_str());
+        assert_eq!(warnings, 0);
+        assert_eq!(bx.file("unified", "pids.max"), "50");
+        bx.finish();
+        eprintln!("delegated beside: ok");
+    }
+    eprintln!("delegated: ok");
+}
+
+fn delegated_box(facts: &Facts, cgroups_path: Option<&str>) -> (Box, usize) {
+    let resources: Resources =
+        serde_json::from_str(r#"{"memory":{"limit":67108864},"pids":{"limit":50},"devices":[{"allow":false}]}"#).unwrap();
+    let input =
+        Input { id: "mine", cgroups_path, resources: Some(&resources), devices: &[], facts, privileged: false, owner: None };
+    let mut findings = Findings::default();
+    let plan = plan(&input, &mut findings);
+    assert_eq!(findings.problems, []);
+    let cgroup = survey(&plan).unwrap().create().unwrap();
+    let warnings: Vec<_> = findings.warnings.into_iter().chain(cgroup.apply(&plan).unwrap()).collect();
+    for warning in &warnings {
+        eprintln!("warning: {warning}");
+    }
+    let mut bx = Box { cgroup: Some(cgroup), children: Vec::new() };
+    bx.spawn("exec sleep 100");
+    (bx, warnings.len())
 }

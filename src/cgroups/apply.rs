@@ -98,7 +98,13 @@ fn judge(tolerance: Tolerance, call: CallError, planned: &Planned<Step>, warning
         Origin::Config(field) => field.clone(),
         Origin::Flag(name) | Origin::Default(name) => Field::from(*name),
     };
-    warnings.push(Problem::new(field, format!("not applied: {}: {call}", planned.step)));
+    let busy = call.is(libc::EBUSY) && matches!(planned.step, Step::Enable { .. });
+    let why = if busy {
+        " (the cgroup has processes of its own; limits need a delegated one whose processes are in a cgroup below)"
+    } else {
+        ""
+    };
+    warnings.push(Problem::new(field, format!("not applied: {}: {call}{why}", planned.step)));
     Ok(())
 }
 
@@ -110,7 +116,12 @@ fn enable(place: &Place, controllers: &[String], required: &[String]) -> CallRes
     for level in std::iter::once(Path::new("")).chain(place.path.parent().into_iter().flat_map(levels)) {
         let dir = mount.below(level)?;
         if let Err(error) = enable_in(&dir, controllers, required) {
-            refusal.get_or_insert(error);
+            let foreign = [libc::EACCES, libc::EPERM, libc::EROFS].contains(&error.errno);
+            refusal = Some(error);
+            // What is not ours to change may be right as it is; any other refusal also stops those below.
+            if !foreign {
+                break;
+            }
         }
     }
     let arrived = mount.below(&place.path)?.read("cgroup.controllers")?;
@@ -138,6 +149,9 @@ fn enable_in(dir: &Dir, controllers: &[String], required: &[String]) -> CallResu
         return Ok(());
     }
     let missing: Vec<String> = missing.map(|name| format!("+{name}")).collect();
+    if is_inhabited(dir)? {
+        return Err(CallError::new("write", format!("{:?}, {:?}", dir.path().join(file), missing.join(" ")), libc::EBUSY));
+    }
     if dir.write(file, &missing.join(" ")).is_ok() {
         return Ok(());
     }
@@ -149,6 +163,16 @@ fn enable_in(dir: &Dir, controllers: &[String], required: &[String]) -> CallResu
         }
     }
     refusal
+}
+
+/// True if controllers cannot be enabled because the directory has processes of its own, which is allowed to the root only:
+/// it has no cgroup.type.
+///
+/// The write is not even tried. The kernel refuses it for most controllers, but grants the threaded ones (cpu, cpuset, pids),
+/// and that turns the directory into a threaded domain in which no container can be started any more.
+fn is_inhabited(dir: &Dir) -> CallResult<bool> {
+    let is_root = dir.read_if_present("cgroup.type")?.is_none();
+    Ok(!is_root && !dir.read("cgroup.procs")?.is_empty())
 }
 
 fn check_memory(dir: &Dir, limit: u64, planned: &Planned<Step>) -> Result<(), Failure> {

@@ -1,12 +1,14 @@
 //! [`Cgroup`]: the directories of one container.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 
 use super::dir::{Dir, is_gone};
-use super::steps::{CgroupRecord, Version};
+use super::steps::{CgroupRecord, Recorded, Version};
 use crate::error::{Doing, Failure};
-use crate::sys::CallResult;
+use crate::sys::fs::{openat, read_to_end};
+use crate::sys::{At, CallResult};
 
 /// The control groups of one container, open.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ impl Cgroup {
     /// # Errors
     /// If a directory exists and cannot be opened.
     pub fn open(record: &CgroupRecord) -> Result<Self, Failure> {
-        let open = |recorded: &super::steps::Recorded| {
+        let open = |recorded: &Recorded| {
             let mount = match Dir::mount(&recorded.place.mount) {
                 Err(error) if is_gone(&error) => return Ok(None),
                 other => other?,
@@ -74,6 +76,51 @@ impl Cgroup {
             collect(dir, &mut pids).doing(|| "list the container's processes")?;
         }
         Ok(pids.into_iter().collect())
+    }
+
+    /// The version 2 directory in which a process of the container is, at or below the container's own: where to start
+    /// another one if the own directory refuses processes (`EBUSY`) because controllers were enabled below it.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn v2_of(&self, pid: i32) -> Result<Option<OwnedFd>, Failure> {
+        let doing = || format!("find the cgroup of process {pid}");
+        let Some(recorded) = self.record.directories.iter().find(|recorded| recorded.place.version == Version::V2) else {
+            return Ok(None);
+        };
+        let file = openat(At::Cwd, Path::new(&format!("/proc/{pid}/cgroup")), libc::O_RDONLY, 0).doing(doing)?;
+        let content = read_to_end(file, 1 << 20).doing(doing)?;
+        let content = String::from_utf8_lossy(&content);
+        let path = content.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new);
+        let Some(path) = path.filter(|path| path.starts_with(&recorded.place.path)) else { return Ok(None) };
+        let found = Dir::mount(&recorded.place.mount).and_then(|mount| mount.find(path)).doing(doing)?;
+        Ok(found.map(Dir::into_fd))
+    }
+
+    /// The cgroups of this path below the container's own (`exec --cgroup`): in every hierarchy, or in those with one of
+    /// the given controllers.
+    ///
+    /// # Errors
+    /// If the path leads out of the container's cgroup, or does not exist.
+    pub fn below(&self, controllers: Option<&[&str]>, path: &Path) -> Result<Self, Failure> {
+        let doing = || format!("use the cgroup {} of the container", path.display());
+        let inside: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)).collect();
+        if inside.components().any(|part| part == Component::ParentDir) {
+            return Err(Failure::because("expected a path below the container's cgroup, without `..`").doing(doing()));
+        }
+        let wanted = |recorded: &&Recorded| controllers.is_none_or(|names| names.iter().any(|name| recorded.place.has(name)));
+        let directories: Vec<Recorded> = self.record.directories.iter().filter(wanted).cloned().collect();
+        let extend = |recorded: Recorded| {
+            let place = super::steps::Place { path: recorded.place.path.join(&inside), ..recorded.place };
+            Recorded { place, ours: false, parents: Vec::new() }
+        };
+        let below = Self::open(&CgroupRecord { directories: directories.into_iter().map(extend).collect() })?;
+        match below.dirs.iter().position(Option::is_none) {
+            Some(index) => {
+                Err(Failure::because(format!("{} does not exist", below.record.directories[index].place)).doing(doing()))
+            }
+            None => Ok(below),
+        }
     }
 
     /// The directory that knows the processes: all of them are in each, but nothing can hide from the kernel's own kill in

@@ -1,12 +1,13 @@
 //! Making the directories.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::cgroup::Cgroup;
 use super::dir::{Dir, is_gone};
 use super::plan::CgroupPlan;
 use super::steps::{CgroupRecord, Place, Recorded, Version};
 use crate::error::{Doing, Failure};
+use crate::plan::{Origin, Planned};
 use crate::sys::CallResult;
 
 /// What of a plan's directories exists already: the last step before something is made.
@@ -21,7 +22,8 @@ pub struct Survey {
 /// # Errors
 /// The kernel's.
 pub fn survey(plan: &CgroupPlan) -> Result<Survey, Failure> {
-    let look = |place: &Place| -> CallResult<(Recorded, Dir)> {
+    let look = |planned: &Planned<Place>| -> CallResult<(Recorded, Dir)> {
+        let place = &planned.step;
         let mount = Dir::mount(&place.mount)?;
         let mut missing = Vec::new();
         for level in place.levels().into_iter().rev() {
@@ -31,17 +33,14 @@ pub fn survey(plan: &CgroupPlan) -> Result<Survey, Failure> {
             missing.insert(0, level);
         }
         let ours = missing.pop().is_some();
-        Ok((Recorded { place: place.clone(), ours, parents: parents(place, missing) }, mount))
+        // The directory `rt` of the default path belongs to all of our containers: whoever is the last removes it.
+        let common = place.path.parent().filter(|_| missing.is_empty() && matches!(planned.origin, Origin::Default(_)));
+        missing.extend(common.map(Path::to_path_buf));
+        Ok((Recorded { place: place.clone(), ours, parents: missing }, mount))
     };
-    let found: CallResult<Vec<_>> = plan.places.iter().map(|planned| look(&planned.step)).collect();
+    let found: CallResult<Vec<_>> = plan.places.iter().map(look).collect();
     let (directories, mounts) = found.doing(|| "look at the cgroup hierarchies")?.into_iter().unzip();
     Ok(Survey { record: CgroupRecord { directories }, mounts })
-}
-
-/// The directory `rt` of the default path belongs to all of our containers: whoever is the last removes it.
-fn parents(place: &Place, missing: Vec<PathBuf>) -> Vec<PathBuf> {
-    let parent = place.path.parent().unwrap_or(Path::new(""));
-    if missing.is_empty() && parent.file_name().is_some_and(|name| name == "rt") { vec![parent.to_path_buf()] } else { missing }
 }
 
 impl Survey {

@@ -31,6 +31,11 @@ impl Dir {
         Ok(Self { fd, path: path.to_path_buf() })
     }
 
+    /// The descriptor.
+    pub fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// The path, for messages.
     pub fn path(&self) -> &Path {
         &self.path

@@ -85,12 +85,12 @@ pub fn probe(id: &str, cgroups_path: Option<&str>, privileged: bool) -> Result<F
     let mut facts = Facts::default();
     for membership in memberships.lines().filter_map(Membership::parse) {
         let Some((mount, own)) = membership.guess().or_else(|| membership.look_up(mount_table(&mut table))) else { continue };
-        let deepest = deepest_existing(&mount, &want.as_ref().map_or_else(|| own.clone(), |want| want.below(&own)));
-        let writable = privileged || faccessat(At::Cwd, &deepest, libc::W_OK | libc::X_OK).is_ok();
+        let deepest = || deepest_existing(&mount, &want.as_ref().map_or_else(|| own.clone(), |want| want.below(&own)));
+        let writable = privileged || faccessat(At::Cwd, &deepest(), libc::W_OK | libc::X_OK).is_ok();
         match membership.controllers {
             Some(controllers) => facts.v1.push(Hierarchy { controllers, mount, own, writable }),
             None => {
-                let controllers = words(&read(deepest.join("cgroup.controllers")).unwrap_or_default());
+                let controllers = words(&read(deepest().join("cgroup.controllers")).unwrap_or_default());
                 facts.v2 = Some(Unified { mount, own, controllers, writable });
             }
         }
@@ -152,8 +152,8 @@ impl Membership {
 
     /// The mount point and own directory by the mount table.
     fn look_up(&self, table: &str) -> Option<(PathBuf, PathBuf)> {
-        let found = table.lines().filter_map(Mounted::parse).filter(|mounted| self.is_on(mounted));
-        found.filter(|mounted| is(self.magic(), &mounted.point)).last().map(|mounted| {
+        let mut found = table.lines().filter_map(Mounted::parse).filter(|mounted| self.is_on(mounted));
+        found.rfind(|mounted| is(self.magic(), &mounted.point)).map(|mounted| {
             // Where the mount shows a part of the hierarchy only, paths in it start at that part. A process outside of
             // it (`/../x`, or another branch) is treated as if it were at its root.
             let own = self.path.strip_prefix(&mounted.root).ok().map(|rest| Path::new("/").join(rest));

@@ -172,9 +172,10 @@ impl<'a> Builder<'a> {
         self.places.iter().position(|place| place.version == Version::V2)
     }
 
-    /// True if there is no version 1 hierarchy.
+    /// True if version 1 has no controller (a named hierarchy has none).
     fn is_pure(&self) -> bool {
-        self.places.iter().all(|place| place.version == Version::V2)
+        let has_none = |place: &Place| place.controllers.iter().all(|name| name.starts_with("name="));
+        self.places.iter().all(|place| place.version == Version::V2 || has_none(place))
     }
 
     /// Where a controller is, by its names in both versions; nothing is said if it is nowhere.

@@ -8,7 +8,7 @@ use super::condition::{Clause, Condition, Known, Op};
 use super::decide::{Case, decide};
 use super::emit::emit;
 use super::graph::{Graph, Jump, Node, Word};
-use super::order::{Ranked, conflict, order};
+use super::order::{Ranked, conflict, order, prune};
 use super::table::{self, Row};
 
 /// `BPF_MAXINSNS` (linux/bpf_common.h): the longest program that seccomp(2) takes.
@@ -104,15 +104,17 @@ impl fmt::Display for Refusal {
 pub fn compile(policy: &Policy<'_>, options: Options) -> Result<Compiled, Refusal> {
     let mut graph = Graph::default();
     let (known, unknown) = resolve(policy);
-    let mut root = graph.action(BAD_ARCH);
-    for audit in dispatch(&policy.arches).into_iter().rev() {
+    let mut trees = Vec::with_capacity(policy.arches.len());
+    for audit in dispatch(&policy.arches) {
         let numbers = numbers(&mut graph, policy, &known, audit, options)?;
-        let tree = tree(&mut graph, &numbers);
-        root = graph.branch(AUDIT, Jump::Eq, audit, tree, root);
+        trees.push((audit, tree(&mut graph, &numbers)));
         if graph.nodes().len() > MAX_NODES {
             return Err(Refusal::TooLong);
         }
     }
+    // One after the other: there are three at most in practice, and nearly all calls are of the first.
+    let bad = graph.action(BAD_ARCH);
+    let root = trees.into_iter().rev().fold(bad, |next, (audit, tree)| graph.branch(AUDIT, Jump::Eq, audit, tree, next));
     let program = emit(&graph, root);
     if program.len() > MAX_INSTRUCTIONS { Err(Refusal::TooLong) } else { Ok(Compiled { program, unknown }) }
 }
@@ -247,6 +249,10 @@ fn call(graph: &mut Graph, policy: &Policy<'_>, uses: &[Use], arch: &Arch) -> Re
             cases.push(Ranked { conditions, rule: entry.rule });
         }
     }
+    if cases.len() > MAX_INSTRUCTIONS {
+        return Err(Refusal::TooLong);
+    }
+    prune(&mut cases, |rule| policy.rules[*rule].action);
     if let Some((earlier, later)) = conflict(&cases, |rule| policy.rules[*rule].action) {
         let position = |index: usize| policy.rules[index].position;
         return Err(Refusal::Conflict { earlier: position(earlier), later: position(later), name: uses[0].row.0.to_owned() });
@@ -267,7 +273,7 @@ fn conditions(alternative: &[Condition], selected: Option<u32>, arch: &Arch) -> 
 fn words(case: &Ranked<usize>, action: u32, arch: &Arch) -> Option<Case> {
     let mut clauses = Vec::with_capacity(case.conditions.len());
     for condition in &case.conditions {
-        match Clause::new(condition, arch) {
+        match Clause::of(condition, arch) {
             Known::Decided(true) => {}
             Known::Decided(false) => return None,
             Known::Open(clause) => clauses.push(clause),
@@ -276,7 +282,8 @@ fn words(case: &Ranked<usize>, action: u32, arch: &Arch) -> Option<Case> {
     Some(Case { clauses, action })
 }
 
-/// A balanced search for the run that a number is in.
+/// A search for the run that the number is in. It is balanced by what is still to be done in the end: runs whose treatment
+/// takes more decisions lie less deep.
 fn tree(graph: &mut Graph, runs: &[(u32, Node)]) -> Node {
     match runs {
         [] => graph.action(BAD_ARCH),
@@ -285,11 +292,30 @@ fn tree(graph: &mut Graph, runs: &[(u32, Node)]) -> Node {
             graph.branch(NUMBER, Jump::Eq, *single, *node, *around)
         }
         runs => {
-            let (below, above) = runs.split_at(runs.len() / 2);
+            let (below, above) = runs.split_at(middle(graph, runs));
             let (no, yes) = (tree(graph, below), tree(graph, above));
             graph.branch(NUMBER, Jump::Ge, above[0].0, yes, no)
         }
     }
+}
+
+/// Where to divide at least two runs, so that neither part is empty.
+fn middle(graph: &Graph, runs: &[(u32, Node)]) -> usize {
+    let weight = |run: &(u32, Node)| 1 + graph.depth(run.1);
+    let total: usize = runs.iter().map(weight).sum();
+    let mut below = 0;
+    for (at, run) in runs.iter().enumerate() {
+        let weight = weight(run);
+        if 2 * below + weight >= total {
+            // Before this run or behind it: where the parts are more alike.
+            return at.clamp(1, runs.len() - 1);
+        }
+        below += weight;
+        if 2 * below >= total {
+            return (at + 1).clamp(1, runs.len() - 1);
+        }
+    }
+    1
 }
 
 /// `SECCOMP_RET_ERRNO` with an error number.

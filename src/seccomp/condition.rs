@@ -136,7 +136,7 @@ pub enum Known {
 
 impl Clause {
     /// The words of a condition.
-    pub fn new(condition: &Condition, arch: &Arch) -> Known {
+    pub fn of(condition: &Condition, arch: &Arch) -> Known {
         let (upper, lower) = words(condition.index, arch);
         let (value_high, value_low) = halves(condition.value);
         let (mask_high, mask_low) = halves(condition.mask);

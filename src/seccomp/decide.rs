@@ -6,10 +6,8 @@
 //! instructions than any fixed order of the rules. It could grow exponentially for one made for that purpose, so that
 //! beyond a budget the rules are simply chained.
 
-use std::collections::HashMap;
-
 use super::condition::{Clause, Known, Test};
-use super::graph::{Graph, Jump, Node, Word};
+use super::graph::{FastMap, Graph, Jump, Node, Word};
 
 /// A rule of one system call on one architecture.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,34 +18,40 @@ pub struct Case {
     pub action: u32,
 }
 
-/// How many different rests of the rules of one system call are looked at before they are chained instead.
-const BUDGET: usize = 600;
+/// How many rules may be looked at, in all the rests of one system call's rules, before they are chained instead.
+const BUDGET: usize = 40_000;
+
+/// From how many values on one word is compared with these are searched by halves.
+const MANY: usize = 4;
 
 /// The node that decides about one system call: the first case that holds, or else the default.
 pub fn decide(graph: &mut Graph, cases: Vec<Case>, default: u32) -> Node {
     let default = graph.action(default);
-    let mut grown = Grown { graph, default, seen: HashMap::new() };
+    let mut grown = Grown { graph, default, seen: FastMap::default(), looked_at: 0 };
     grown.node(cases.clone()).unwrap_or_else(|| chain(graph, &cases, default))
 }
 
 struct Grown<'graph> {
     graph: &'graph mut Graph,
     default: Node,
-    seen: HashMap<Vec<Case>, Node>,
+    seen: FastMap<Vec<Case>, Node>,
+    looked_at: usize,
 }
 
 impl Grown<'_> {
     /// The node of what is left of the rules; `None` beyond the budget.
     fn node(&mut self, cases: Vec<Case>) -> Option<Node> {
         let Some(first) = cases.first() else { return Some(self.default) };
-        let Some(test) = first.clauses.first().and_then(Clause::next) else { return Some(self.graph.action(first.action)) };
+        let Some(next) = first.clauses.first().and_then(Clause::next) else { return Some(self.graph.action(first.action)) };
         if let Some(&node) = self.seen.get(&cases) {
             return (node != UNFINISHED).then_some(node);
         }
-        if self.seen.len() >= BUDGET {
+        self.looked_at += cases.len();
+        if self.looked_at > BUDGET {
             return None;
         }
         self.seen.insert(cases.clone(), UNFINISHED);
+        let test = halving(&cases, &next).unwrap_or(next);
         let yes = self.node(given(&cases, &test, true))?;
         let no = self.node(given(&cases, &test, false))?;
         let node = branch(self.graph, &test, yes, no);
@@ -58,6 +62,18 @@ impl Grown<'_> {
 
 /// Stands for a rest that is being worked on. (It is never met: each step leaves fewer tests.)
 const UNFINISHED: Node = Node::MAX;
+
+/// The test that halves the values which a word is compared with, if they are many and the next test is for one of them.
+fn halving(cases: &[Case], next: &Test) -> Option<Test> {
+    if next.greater || next.word.mask != u32::MAX {
+        return None;
+    }
+    let tests = cases.iter().filter_map(|case| case.clauses.first().and_then(Clause::next));
+    let mut values: Vec<u32> = tests.filter(|test| !test.greater && test.word == next.word).map(|test| test.k).collect();
+    values.sort_unstable();
+    values.dedup();
+    (values.len() >= MANY).then(|| Test { greater: true, k: values[values.len() / 2 - 1], ..*next })
+}
 
 /// What the outcome of a test leaves of the cases.
 fn given(cases: &[Case], test: &Test, outcome: bool) -> Vec<Case> {

@@ -7,8 +7,6 @@
 //! A decision is up to three instructions (load, mask, jump), and those who come with the right word in the accumulator
 //! enter behind the load. A load that nobody needs is not written.
 
-use std::collections::HashMap;
-
 use super::Bpf;
 use super::graph::{Graph, Jump, Kind, Node, Word};
 
@@ -33,7 +31,7 @@ enum Entry {
 
 /// The program of a graph.
 pub fn emit(graph: &Graph, root: Node) -> Bpf {
-    let mut writer = Writer::default();
+    let mut writer = Writer { code: Vec::with_capacity(512), places: vec![[0; 3]; graph.nodes().len()] };
     let plan = entries(graph, root);
     let mut order = Vec::new();
     place(graph, root, &mut vec![false; graph.nodes().len()], &mut order);
@@ -113,10 +111,10 @@ fn entries(graph: &Graph, root: Node) -> Entries {
 }
 
 /// The program from its end: positions count from the last instruction.
-#[derive(Default)]
 struct Writer {
     code: Vec<[u8; 8]>,
-    places: HashMap<(Node, Entry), usize>,
+    /// Of each node, where its entries are; what is nearest if there are several.
+    places: Vec<[usize; 3]>,
 }
 
 impl Writer {
@@ -126,13 +124,13 @@ impl Writer {
     }
 
     fn action(&mut self, node: Node, action: u32) {
-        self.places.insert((node, Entry::Jump), self.code.len());
+        self.places[node][Entry::Jump as usize] = self.code.len();
         self.push(RETURN, 0, 0, action);
     }
 
     /// The position of an entry, near enough for a conditional jump that is written next.
     fn near(&mut self, graph: &Graph, node: Node, entry: Entry) -> usize {
-        let place = self.places[&(node, entry)];
+        let place = self.places[node][entry as usize];
         let distance = self.code.len() - 1 - place;
         if distance <= REACH {
             return place;
@@ -140,7 +138,7 @@ impl Writer {
         match graph.nodes()[node] {
             Kind::Return(action) => self.action(node, action),
             Kind::Branch { .. } => {
-                self.places.insert((node, entry), self.code.len());
+                self.places[node][entry as usize] = self.code.len();
                 self.push(JA, 0, 0, u32::try_from(distance).unwrap_or(u32::MAX));
             }
         }
@@ -150,18 +148,18 @@ impl Writer {
     fn branch(&mut self, node: Node, code: u16, k: u32, yes: usize, no: usize) {
         let here = self.code.len();
         let distance = |place: usize| u8::try_from(here - 1 - place).unwrap_or(u8::MAX);
-        self.places.insert((node, Entry::Jump), here);
+        self.places[node][Entry::Jump as usize] = here;
         self.push(code, distance(yes), distance(no), k);
     }
 
     /// What stands before the jump of a decision.
     fn prologue(&mut self, node: Node, word: Word, by_mask: bool, by_load: bool) {
         if word.mask != u32::MAX && (by_mask || by_load) {
-            self.places.insert((node, Entry::Mask), self.code.len());
+            self.places[node][Entry::Mask as usize] = self.code.len();
             self.push(AND, 0, 0, word.mask);
         }
         if by_load {
-            self.places.insert((node, Entry::Load), self.code.len());
+            self.places[node][Entry::Load as usize] = self.code.len();
             self.push(LOAD, 0, 0, word.offset);
         }
     }

@@ -11,6 +11,8 @@
 //! Two rules with the same conditions and different actions, or a later rule that is more general than an earlier one with
 //! another action, are refused by libseccomp, and here too.
 
+use std::cmp::Reverse;
+
 use super::arch::Arch;
 use super::condition::{Condition, Op, halves};
 
@@ -29,6 +31,9 @@ type Rank = (u32, u8, u32);
 /// One comparison of a word: where it stands, and what tells it from others.
 type Step = (Rank, (bool, bool, u32, u32));
 
+/// A rule with its comparisons.
+type Stepped<T> = (Vec<Step>, Ranked<T>);
+
 /// The rules in the order in which they are asked.
 pub fn order<T: Clone>(rules: Vec<Ranked<T>>, arch: &Arch) -> Vec<Ranked<T>> {
     if rules.len() < 2 {
@@ -38,9 +43,9 @@ pub fn order<T: Clone>(rules: Vec<Ranked<T>>, arch: &Arch) -> Vec<Ranked<T>> {
     sorted(steps, 0)
 }
 
-fn sorted<T: Clone>(rules: Vec<(Vec<Step>, Ranked<T>)>, depth: usize) -> Vec<Ranked<T>> {
+fn sorted<T: Clone>(rules: Vec<Stepped<T>>, depth: usize) -> Vec<Ranked<T>> {
     let mut first = Vec::with_capacity(rules.len());
-    let mut groups: Vec<(Step, Vec<(Vec<Step>, Ranked<T>)>)> = Vec::new();
+    let mut groups: Vec<(Step, Vec<Stepped<T>>)> = Vec::new();
     for (steps, rule) in rules {
         let Some(&step) = steps.get(depth) else {
             first.push(rule);
@@ -51,7 +56,7 @@ fn sorted<T: Clone>(rules: Vec<(Vec<Step>, Ranked<T>)>, depth: usize) -> Vec<Ran
             None => groups.push((step, vec![(steps, rule)])),
         }
     }
-    groups.sort_by(|a, b| b.0.0.cmp(&a.0.0));
+    groups.sort_by_key(|group| Reverse(group.0.0));
     first.extend(groups.into_iter().flat_map(|group| sorted(group.1, depth + 1)));
     first
 }
@@ -77,6 +82,25 @@ fn step(condition: &Condition, upper: u32, value: u32, mask: u32) -> Step {
     };
     let with_equal = upper == 0 && matches!(condition.op, Op::Ge | Op::Lt);
     ((condition.index * 2 + upper, class, place), (condition.op == Op::MaskedEq, with_equal, mask, value))
+}
+
+/// Leaves out what another rule with the same action and no other conditions says already.
+pub fn prune<T>(rules: &mut Vec<Ranked<T>>, action: impl Fn(&T) -> u32) {
+    let covers = |general: &Ranked<T>, rule: &Ranked<T>| {
+        action(&general.rule) == action(&rule.rule)
+            && general.conditions.iter().all(|condition| rule.conditions.contains(condition))
+    };
+    let mut at = 0;
+    while at < rules.len() {
+        // Of two equal ones the first stays.
+        let earlier = rules[..at].iter().any(|other| covers(other, &rules[at]));
+        let later = rules[at + 1..].iter().any(|other| covers(other, &rules[at]) && !covers(&rules[at], other));
+        if earlier || later {
+            rules.remove(at);
+        } else {
+            at += 1;
+        }
+    }
 }
 
 /// The first rule that contradicts an earlier one, and that one: the same conditions, or fewer of them, and another action.

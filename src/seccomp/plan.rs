@@ -283,3 +283,153 @@ fn flags(seccomp: &spec::Seccomp, notifies: bool, field: &Field, findings: &mut 
     }
     understood.then_some(flags)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn planned(profile: Value) -> (Option<Filter>, Findings) {
+        let mut findings = Findings::default();
+        let seccomp: spec::Seccomp = serde_json::from_value(profile).unwrap();
+        let filter = plan(&seccomp, &Field::new("linux.seccomp"), &mut findings);
+        (filter, findings)
+    }
+
+    fn problems(profile: Value) -> Vec<String> {
+        let (filter, findings) = planned(profile);
+        assert!(!findings.problems.is_empty(), "no problem, but {filter:?}");
+        findings.problems.iter().map(ToString::to_string).collect()
+    }
+
+    fn filter(profile: Value) -> Filter {
+        let (filter, findings) = planned(profile);
+        assert_eq!(findings.problems, []);
+        filter.unwrap()
+    }
+
+    #[test]
+    fn unknown_words_come_with_those_that_are_known() {
+        let found = problems(json!({
+            "defaultAction": "SCMP_ACT_DENY",
+            "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_Z80"],
+            "flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"],
+            "syscalls": [
+                { "names": ["read"], "action": "ALLOW", "args": [{ "index": 6, "value": 0, "op": "SCMP_CMP_EQUAL" }] },
+                { "names": [], "action": "SCMP_ACT_ALLOW" },
+                { "names": ["read", ""], "action": "SCMP_ACT_ALLOW" },
+            ],
+        }));
+        let starts = [
+            "linux.seccomp.defaultAction: expected one of SCMP_ACT_KILL, ",
+            "linux.seccomp.architectures[1]: expected one of SCMP_ARCH_X86, ",
+            "linux.seccomp.syscalls[0].action: expected one of SCMP_ACT_KILL, ",
+            "linux.seccomp.syscalls[0].args[0].index: expected 0 to 5, there is 6",
+            "linux.seccomp.syscalls[0].args[0].op: expected one of SCMP_CMP_NE, ",
+            "linux.seccomp.syscalls[1].names: expected at least one name, there is none",
+            "linux.seccomp.syscalls[2].names[1]: expected the name of a system call, there is \"\"",
+            "linux.seccomp.flags[0]: expected one of SECCOMP_FILTER_FLAG_TSYNC, ",
+        ];
+        assert_eq!(found.len(), starts.len(), "{found:#?}");
+        for (found, start) in found.iter().zip(starts) {
+            assert!(found.starts_with(start), "{found}");
+        }
+        assert!(found[4].ends_with("SCMP_CMP_MASKED_EQ, there is \"SCMP_CMP_EQUAL\""), "{}", found[4]);
+    }
+
+    #[test]
+    fn error_numbers_only_where_they_are_taken() {
+        let found = problems(json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "defaultErrnoRet": 1,
+            "syscalls": [
+                { "names": ["read"], "action": "SCMP_ACT_KILL", "errnoRet": 1 },
+                { "names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 70000 },
+            ],
+        }));
+        assert_eq!(
+            found,
+            [
+                "linux.seccomp.defaultErrnoRet: expected nothing, because SCMP_ACT_ALLOW does not take an error number, there is 1",
+                "linux.seccomp.syscalls[0].errnoRet: expected nothing, because SCMP_ACT_KILL does not take an error number, there is 1",
+                "linux.seccomp.syscalls[1].errnoRet: expected at most 65535, there is 70000",
+            ]
+        );
+    }
+
+    #[test]
+    fn notifications_need_somebody_who_answers() {
+        let found = problems(json!({
+            "defaultAction": "SCMP_ACT_NOTIFY",
+            "syscalls": [{ "names": ["read", "write"], "action": "SCMP_ACT_NOTIFY" }],
+            "listenerMetadata": "x",
+        }));
+        let fields = found.iter().map(|found| found.split(": ").next().unwrap().trim_start_matches("linux.seccomp."));
+        let fields: Vec<&str> = fields.collect();
+        assert_eq!(fields, ["defaultAction", "syscalls[0].action", "listenerPath", "listenerMetadata"]);
+    }
+
+    #[test]
+    fn a_listener_comes_with_its_flags() {
+        let profile = |action: &str| {
+            json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "flags": ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"],
+                "syscalls": [{ "names": ["mknod"], "action": action }],
+                "listenerPath": "/run/agent", "listenerMetadata": "x",
+            })
+        };
+        let with = filter(profile("SCMP_ACT_NOTIFY"));
+        assert_eq!(with.flags, 1 | 8 | 16 | 32);
+        assert_eq!(with.listener, Some(Listener { path: "/run/agent".to_owned(), metadata: Some("x".to_owned()) }));
+        let (without, findings) = planned(profile("SCMP_ACT_ERRNO"));
+        let without = without.unwrap();
+        assert_eq!((without.flags, without.listener), (1, None));
+        assert_eq!(findings.warnings[0].field.as_str(), "linux.seccomp.flags[1]");
+    }
+
+    #[test]
+    fn flags_that_are_absent_or_empty_are_spec_allow() {
+        assert_eq!(filter(json!({ "defaultAction": "SCMP_ACT_ALLOW" })).flags, 4);
+        assert_eq!(filter(json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": [] })).flags, 4);
+        assert_eq!(filter(json!({ "defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"] })).flags, 2);
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let found = problems(json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [
+                { "names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{ "index": 1, "value": 5, "op": "SCMP_CMP_EQ" }] },
+                { "names": ["ioctl"], "action": "SCMP_ACT_TRAP", "args": [{ "index": 1, "value": 5, "op": "SCMP_CMP_EQ" }] },
+            ],
+        }));
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("linux.seccomp.syscalls[1]: contradicts syscalls[0]"), "{}", found[0]);
+    }
+
+    #[test]
+    fn a_program_that_the_kernel_would_not_take_is_refused() {
+        let args = |i: u64| json!([{ "index": 1, "value": i * 7919, "op": "SCMP_CMP_MASKED_EQ", "valueTwo": i * 7919 }]);
+        let rules: Vec<Value> =
+            (1..3000).map(|i| json!({ "names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": args(i) })).collect();
+        let found = problems(json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules }));
+        assert!(found[0].starts_with("linux.seccomp: the program would have more than the 4096 instructions"), "{}", found[0]);
+    }
+
+    #[test]
+    fn unknown_names_are_listed_without_a_warning() {
+        let rules = json!([{ "names": ["read", "read_minds"], "action": "SCMP_ACT_ALLOW" }]);
+        let (filter, findings) = planned(json!({ "defaultAction": "SCMP_ACT_ERRNO", "syscalls": rules }));
+        assert_eq!(filter.unwrap().unknown, ["read_minds"]);
+        assert_eq!(findings, Findings::default());
+    }
+
+    #[test]
+    fn the_program_is_shown_as_its_length() {
+        let shown = serde_json::to_value(filter(json!({ "defaultAction": "SCMP_ACT_ALLOW" }))).unwrap();
+        assert_eq!(shown["instructions"], json!(filter(json!({ "defaultAction": "SCMP_ACT_ALLOW" })).program.len()));
+    }
+}

@@ -18,7 +18,10 @@ pub const COLUMNS: usize = 18;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
 #[rustfmt::skip]
-pub enum Column { X86, X8664, X32, Arm, Aarch64, Loongarch64, M68k, Mips, Mips64, Mips64n32, Parisc, Parisc64, Ppc, Ppc64, Riscv64, S390, S390x, Sh }
+pub enum Column {
+    X86, X8664, X32, Arm, Aarch64, Loongarch64, M68k, Mips, Mips64, Mips64n32,
+    Parisc, Parisc64, Ppc, Ppc64, Riscv64, S390, S390x, Sh,
+}
 
 /// The row of a system call, if it is known on any architecture.
 pub fn find(name: &str) -> Option<&'static Row> {

@@ -17,7 +17,9 @@ struct Outcome {
 
 impl Outcome {
     fn writes(&self) -> Vec<&Write> {
-        let write = |step| if let Step::Write(write) = step { Some(write) } else { None };
+        fn write(step: &Step) -> Option<&Write> {
+            if let Step::Write(write) = step { Some(write) } else { None }
+        }
         self.plan.steps.iter().filter_map(|planned| write(&planned.step)).collect()
     }
 
@@ -59,7 +61,7 @@ fn values_v1(json: &str) -> Vec<String> {
 #[test]
 fn cpu_weight() {
     let table =
-        [(2, 1), (3, 2), (10, 4), (100, 17), (102, 17), (512, 59), (1024, 100), (2048, 174), (10240, 564), (262_144, 10_000)];
+        [(2, 1), (3, 2), (10, 4), (100, 17), (102, 17), (512, 59), (1024, 100), (2048, 174), (10240, 639), (262_144, 10_000)];
     for (shares, weight) in table {
         assert_eq!(cpu::weight(shares), weight, "{shares}");
     }

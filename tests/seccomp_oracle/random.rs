@@ -1,0 +1,102 @@
+//! Random profiles.
+
+use proptest::prelude::*;
+use rt::spec::Seccomp;
+use serde_json::{Value, json};
+
+use crate::machine::Program;
+use crate::oracle::{Dice, calls, differences, export, possible};
+use crate::{ours, policy, profiles};
+
+const NAMES: &[&str] = &["personality", "clone", "ioctl", "read", "socket", "semop", "socketcall", "accept", "_llseek"];
+const ACTIONS: &[&str] = &["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_TRAP", "SCMP_ACT_LOG", "SCMP_ACT_KILL_PROCESS"];
+const VALUES: &[u64] =
+    &[0, 1, 5, 6, 8, 0xff, 0x7e02_0000, 0x8000_0000, 0xffff_ffff, 1 << 32, (1 << 32) + 5, (7 << 32) + 1, u64::MAX];
+const EQUAL: &[&str] = &["EQ", "MASKED_EQ"];
+const ANY: &[&str] = &["EQ", "MASKED_EQ", "NE", "LT", "LE", "GE", "GT"];
+const ARCHES: &[&str] = &["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_PPC64LE"];
+
+fn condition(index: u32, ops: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    (prop::sample::select(ops), prop::sample::select(VALUES), prop::sample::select(VALUES)).prop_map(
+        move |(op, value, two)| json!({ "index": index, "op": format!("SCMP_CMP_{op}"), "value": value, "valueTwo": two }),
+    )
+}
+
+/// Conditions on ascending arguments; all but the last with these operators.
+fn conditions(first: &'static [&'static str], last: &'static [&'static str]) -> impl Strategy<Value = Vec<Value>> {
+    prop::sample::subsequence(vec![0u32, 1, 2, 3], 0..=3).prop_flat_map(move |indices| {
+        let count = indices.len();
+        let one = |(at, index): (usize, u32)| condition(index, if at + 1 == count { last } else { first }).boxed();
+        indices.into_iter().enumerate().map(one).collect::<Vec<_>>()
+    })
+}
+
+fn profile(first: &'static [&'static str], last: &'static [&'static str], actions: usize) -> impl Strategy<Value = Seccomp> {
+    let rule =
+        (prop::sample::subsequence(NAMES.to_vec(), 1..=3), prop::sample::select(&ACTIONS[1..=actions]), conditions(first, last));
+    let rule = rule.prop_map(|(names, action, args)| json!({ "names": names, "action": action, "args": args }));
+    let rules = prop::collection::vec(rule, 1..10);
+    let arches = prop::sample::subsequence(ARCHES.to_vec(), 0..=ARCHES.len());
+    (rules, arches).prop_map(|(rules, arches)| {
+        profiles::parse(json!({ "defaultAction": ACTIONS[0], "architectures": arches, "syscalls": rules }))
+    })
+}
+
+/// Cases for a debug build; a release build has time for more.
+fn config(cases: u32) -> ProptestConfig {
+    let cases = if cfg!(debug_assertions) { cases } else { cases * 10 };
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn assert_like_libseccomp(profile: &Seccomp) -> Result<(), TestCaseError> {
+    let policy = policy(profile);
+    // What libseccomp refuses has no meaning to compare with.
+    let Ok(theirs) = export(&policy) else { return Ok(()) };
+    let ours = match ours(&policy) {
+        Ok(compiled) => compiled.program,
+        Err(refusal) => return Err(TestCaseError::fail(format!("refused only by us: {refusal}"))),
+    };
+    let calls = calls(&policy, 60, &mut Dice(0x1234_5678));
+    for difference in differences(&ours, &theirs, &calls) {
+        let possible = possible(&policy, &difference.call);
+        // An answer that no rule gives, where ours is one that a rule gives, is a flaw of libseccomp (see the module's text).
+        let flaw = possible.contains(&difference.ours) && !possible.contains(&difference.theirs);
+        prop_assert!(flaw, "{difference:x?}, possible {possible:x?}");
+    }
+    Ok(())
+}
+
+fn assert_meaning(profile: &Seccomp) -> Result<(), TestCaseError> {
+    let policy = policy(profile);
+    let Ok(compiled) = ours(&policy) else { return Ok(()) };
+    let program = Program::new(&compiled.program);
+    for call in calls(&policy, 60, &mut Dice(0x1234_5678)) {
+        let (action, possible) = (program.run(&call).0, possible(&policy, &call));
+        prop_assert!(possible.contains(&action), "{action:#x}, not of {possible:x?}, for {call:x?}");
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config(60))]
+
+    #[test]
+    fn equalities(profile in profile(EQUAL, EQUAL, 4)) {
+        assert_like_libseccomp(&profile)?;
+    }
+
+    #[test]
+    fn one_action_per_profile(profile in profile(EQUAL, ANY, 1)) {
+        assert_like_libseccomp(&profile)?;
+    }
+
+    #[test]
+    fn several_actions(profile in profile(EQUAL, ANY, 3)) {
+        assert_like_libseccomp(&profile)?;
+    }
+
+    #[test]
+    fn anything_means_what_it_says(profile in profile(ANY, ANY, 4)) {
+        assert_meaning(&profile)?;
+    }
+}
