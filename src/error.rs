@@ -186,12 +186,14 @@ pub struct Error {
     pub failure: Option<Box<Failure>>,
     /// Errors of a cleanup that followed.
     pub also: Vec<String>,
+    /// What may help, where the failure does not know.
+    pub hint_text: Option<String>,
 }
 
 impl Error {
     /// An error with a code and a message; the exit status is 1.
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, status: 1, message: message.into(), failure: None, also: Vec::new() }
+        Self { code, status: 1, message: message.into(), failure: None, also: Vec::new(), hint_text: None }
     }
 
     /// The problems of a config.json, all in one line each.
@@ -221,10 +223,17 @@ impl Error {
         self
     }
 
+    /// Says what may help.
+    #[must_use]
+    pub fn hint_text(mut self, hint: impl Into<String>) -> Self {
+        self.hint_text = Some(hint.into());
+        self
+    }
+
     /// What may help.
     pub fn hint(&self) -> Option<String> {
-        let failure = self.failure.as_ref()?;
-        failure.hint.clone().or_else(|| crate::hints::find(failure).map(str::to_owned))
+        let of_failure = |failure: &Failure| failure.hint.clone().or_else(|| crate::hints::find(failure).map(str::to_owned));
+        self.hint_text.clone().or_else(|| self.failure.as_deref().and_then(of_failure))
     }
 }
 

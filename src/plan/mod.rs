@@ -1,10 +1,29 @@
-//! [`Planned`] steps and their [`Origin`].
+//! The [`Plan`]: for each process the ordered list of what it will do, and who asked for it.
+//!
+//! All interpretation of the specification happens here and in the `plan.rs` of the areas, once, and without a system call: a plan
+//! can be made for any machine ([`crate::host::Host`] is data), printed, and compared.
+
+pub mod build;
+pub mod print;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::json;
 
-use crate::spec::Field;
+use crate::cgroups::CgroupPlan;
+use crate::error::Problem;
+use crate::hooks::HookStep;
+use crate::id::ContainerId;
+use crate::launch::protocol::{FromInit, ToInit};
+use crate::namespaces::idmap::IdMap;
+use crate::namespaces::steps::KindList;
+use crate::namespaces::{Kind, NamespaceStep};
+use crate::process::ProcessStep;
+use crate::rootfs::RootfsStep;
+use crate::seccomp::Filter;
+use crate::spec::{self, Field, Process, StringMap};
 
 /// Where a step comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,25 +67,282 @@ impl<S> Planned<S> {
     pub fn new(step: S, origin: impl Into<Origin>) -> Self {
         Self { step, origin: origin.into() }
     }
+
+    /// The same, as a step of a wider kind.
+    pub fn into_step<T>(self, widen: impl FnOnce(S) -> T) -> Planned<T> {
+        Planned { step: widen(self.step), origin: self.origin }
+    }
 }
 
-/// What planning an area found: problems are errors, warnings are shown and the container runs.
+/// What planning found: problems are errors, warnings are shown and the container runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Why the config cannot be carried out.
-    pub problems: Vec<crate::error::Problem>,
+    pub problems: Vec<Problem>,
     /// What will not be as the config says, though the container runs.
-    pub warnings: Vec<crate::error::Problem>,
+    pub warnings: Vec<Problem>,
 }
 
 impl Findings {
     /// Notes a problem.
     pub fn problem(&mut self, field: Field, text: impl Into<String>) {
-        self.problems.push(crate::error::Problem::new(field, text));
+        self.problems.push(Problem::new(field, text));
     }
 
     /// Notes a warning.
     pub fn warning(&mut self, field: Field, text: impl Into<String>) {
-        self.warnings.push(crate::error::Problem::new(field, text));
+        self.warnings.push(Problem::new(field, text));
+    }
+}
+
+/// Which processes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Topology {
+    /// The launcher makes init.
+    Direct,
+    /// The launcher makes a bridge, which joins namespaces that nobody can leave again, and makes init.
+    Bridged,
+}
+
+/// What tells init to become the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartSignal {
+    /// `rt start` opens the fifo.
+    Fifo,
+    /// The launcher says so.
+    Link,
+}
+
+/// A step of the launcher.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LauncherStep {
+    /// Opens a clone of the rootfs with the caller's rights.
+    OpenRootfs {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Opens a clone of the source of a bind mount with the caller's rights.
+    OpenSource {
+        /// The number of the mount.
+        index: usize,
+        /// Where it is.
+        path: PathBuf,
+        /// With all mounts below.
+        recursive: bool,
+    },
+    /// Opens a namespace to be joined and checks its type.
+    OpenNamespace {
+        /// Its kind.
+        kind: Kind,
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Connects to the socket that gets the master of the terminal.
+    ConnectConsole {
+        /// Where it is.
+        path: PathBuf,
+    },
+    /// Makes the fifo on which init waits for start.
+    MakeFifo,
+    /// Makes the control groups and sets their limits.
+    MakeCgroups,
+    /// Makes the next process.
+    Clone {
+        /// The namespaces that are made with it.
+        new: Vec<Kind>,
+        /// The namespaces that the launcher enters for this moment, so that the child is born in them.
+        inside: Vec<Kind>,
+        /// Born in the control group.
+        into_cgroup: bool,
+        /// It is the bridge, not init.
+        bridge: bool,
+    },
+    /// Gets init from the bridge.
+    AwaitBirth,
+    /// Writes an id map.
+    WriteIdMap(IdMap),
+    /// Puts the child into its control groups.
+    JoinCgroups,
+    /// Says something to the child.
+    Tell(ToInit),
+    /// Waits for init to say this.
+    Await(FromInit),
+    /// Runs hooks in the runtime's namespaces.
+    Hooks(Vec<HookStep>),
+    /// Writes the record: the container exists.
+    Record,
+    /// Writes the pid file.
+    WritePidFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Waits until the program runs: the link ends without a failure.
+    AwaitExecution,
+}
+
+/// A step of the bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BridgeStep {
+    /// Waits for the launcher to say this.
+    Await(ToInit),
+    /// Joins or makes a namespace.
+    Namespace(NamespaceStep),
+    /// Makes init, as a child of the launcher.
+    CloneInit {
+        /// The namespaces that are made with it.
+        new: Vec<Kind>,
+    },
+}
+
+/// A step of init.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum InitStep {
+    /// Waits for the launcher to say this.
+    Await(ToInit),
+    /// Says something to the launcher.
+    Send(FromInit),
+    /// A namespace.
+    Namespace(NamespaceStep),
+    /// The root filesystem.
+    Rootfs(RootfsStep),
+    /// Enters the root directory of a container that has no mount namespace of its own.
+    EnterRoot,
+    /// Hooks in the container's namespaces.
+    Hooks(Vec<HookStep>),
+    /// The process itself.
+    Process(ProcessStep),
+    /// Waits for start.
+    AwaitStart(StartSignal),
+    /// Becomes the program.
+    Execute,
+}
+
+/// What will happen.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The container.
+    pub id: ContainerId,
+    /// The bundle, absolute, as given.
+    pub bundle: PathBuf,
+    /// The root filesystem, absolute.
+    pub rootfs: PathBuf,
+    /// The annotations of the config.
+    pub annotations: StringMap,
+    /// Which processes there are.
+    pub topology: Topology,
+    /// What the launcher does.
+    pub launcher: Vec<Planned<LauncherStep>>,
+    /// What the bridge does.
+    pub bridge: Vec<Planned<BridgeStep>>,
+    /// What init does.
+    pub init: Vec<Planned<InitStep>>,
+    /// The program.
+    pub process: Option<Process>,
+    /// The control groups.
+    pub cgroup: CgroupPlan,
+    /// The seccomp filter.
+    pub seccomp: Option<Filter>,
+    /// What will not be as the config says.
+    pub warnings: Vec<Problem>,
+}
+
+impl Plan {
+    /// The state document that hooks read.
+    pub fn hook_state(&self, status: &str, pid: i32) -> String {
+        let mut state = json!({
+            "ociVersion": spec::VERSION,
+            "id": self.id,
+            "status": status,
+            "pid": pid,
+            "bundle": self.bundle,
+        });
+        if !self.annotations.is_empty() {
+            state["annotations"] = json!(self.annotations);
+        }
+        state.to_string()
+    }
+}
+
+impl Plan {
+    /// The mounts that end up in the caller's own mount namespace, the last one first: there are some if the container has none.
+    pub fn host_mounts(&self) -> Vec<PathBuf> {
+        let below = |path: &crate::rootfs::InRoot| self.rootfs.join(path.as_path().strip_prefix("/").unwrap_or(path.as_path()));
+        let own = self.init.iter().any(|planned| matches!(planned.step, InitStep::Rootfs(RootfsStep::Propagation(_))));
+        let place = |planned: &Planned<InitStep>| match &planned.step {
+            InitStep::Rootfs(RootfsStep::AttachRoot { path, .. }) => Some(path.clone()),
+            InitStep::Rootfs(RootfsStep::Mount(mount)) => Some(below(&mount.destination)),
+            _ => None,
+        };
+        if own { Vec::new() } else { self.init.iter().rev().filter_map(place).collect() }
+    }
+}
+
+impl fmt::Display for LauncherStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenRootfs { path } => write!(f, "open rootfs {}", path.display()),
+            Self::OpenSource { path, .. } => write!(f, "open mount source {}", path.display()),
+            Self::OpenNamespace { kind, path } => write!(f, "open {kind} namespace {}", path.display()),
+            Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
+            Self::MakeFifo => write!(f, "make the start fifo"),
+            Self::MakeCgroups => write!(f, "make control groups"),
+            Self::Clone { new, inside, into_cgroup, bridge } => {
+                write!(f, "clone {}", if *bridge { "the bridge" } else { "init" })?;
+                if !new.is_empty() {
+                    write!(f, " into new namespaces: {}", KindList(new))?;
+                }
+                if !inside.is_empty() {
+                    write!(f, "; from inside of: {}", KindList(inside))?;
+                }
+                write!(f, "{}", if *into_cgroup { "; born in its control group" } else { "" })
+            }
+            Self::AwaitBirth => write!(f, "get init from the bridge"),
+            Self::WriteIdMap(map) => write!(f, "{map}"),
+            Self::JoinCgroups => write!(f, "move the child into its control groups"),
+            Self::Tell(message) => write!(f, "say {message}"),
+            Self::Await(message) => write!(f, "wait for {message}"),
+            Self::Hooks(steps) => write_hooks(f, steps),
+            Self::Record => write!(f, "record the container as made"),
+            Self::WritePidFile { path } => write!(f, "write pid file {}", path.display()),
+            Self::AwaitExecution => write!(f, "wait until the program runs"),
+        }
+    }
+}
+
+fn write_hooks(f: &mut fmt::Formatter<'_>, steps: &[HookStep]) -> fmt::Result {
+    let list: Vec<String> = steps.iter().map(ToString::to_string).collect();
+    f.write_str(&list.join("; "))
+}
+
+impl fmt::Display for BridgeStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Await(message) => write!(f, "wait for {message}"),
+            Self::Namespace(step) => write!(f, "{step}"),
+            Self::CloneInit { new } if new.is_empty() => write!(f, "clone init, say Born"),
+            Self::CloneInit { new } => write!(f, "clone init into new namespaces: {}; say Born", KindList(new)),
+        }
+    }
+}
+
+impl fmt::Display for InitStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Await(message) => write!(f, "wait for {message}"),
+            Self::Send(message) => write!(f, "say {message}"),
+            Self::Namespace(step) => write!(f, "{step}"),
+            Self::Rootfs(step) => write!(f, "{step}"),
+            Self::EnterRoot => write!(f, "enter the root of the container"),
+            Self::Hooks(steps) => write_hooks(f, steps),
+            Self::Process(step) => write!(f, "{step}"),
+            Self::AwaitStart(StartSignal::Fifo) => write!(f, "wait for start on the fifo"),
+            Self::AwaitStart(StartSignal::Link) => write!(f, "wait for Start"),
+            Self::Execute => write!(f, "execute the program"),
+        }
     }
 }

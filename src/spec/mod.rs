@@ -1,6 +1,7 @@
 //! config.json as written.
 
 mod field;
+pub mod load;
 mod types;
 
 pub use field::Field;

@@ -249,6 +249,8 @@ Linux {
     time_offsets: IndexMap<String, TimeOffset>,
 }}
 
+impl Eq for IdMapping {}
+
 spec_struct! {
 IdMapping {
     #[serde(rename = "containerID")]

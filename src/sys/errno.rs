@@ -11,8 +11,10 @@ pub fn name(errno: i32) -> &'static str {
 ///
 /// Engines derive exit codes from this wording, and the other runtimes print it in lower case throughout.
 pub fn text(errno: i32) -> String {
-    // SAFETY: strerror returns a NUL-terminated string that stays valid until its next call on this thread; it is copied at once.
-    let text = unsafe { CStr::from_ptr(libc::strerror(errno)) };
+    // SAFETY: strerror has no precondition.
+    let message = unsafe { libc::strerror(errno) };
+    // SAFETY: it is a NUL-terminated string that stays valid until the next call on this thread; it is copied at once.
+    let text = unsafe { CStr::from_ptr(message) };
     text.to_string_lossy().to_lowercase()
 }
 

@@ -318,6 +318,17 @@ pub fn try_lock(fd: impl AsFd, exclusive: bool) -> CallResult<bool> {
     }
 }
 
+/// flock(2) with `LOCK_UN`.
+///
+/// # Errors
+/// The kernel's.
+pub fn unlock(fd: impl AsFd) -> CallResult<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::flock(fd, libc::LOCK_UN) };
+    check(ret.into(), "flock", || format!("{fd}, LOCK_UN")).map(drop)
+}
+
 /// read(2), retried after a signal.
 ///
 /// # Errors
@@ -566,4 +577,65 @@ pub fn list_dir(fd: BorrowedFd<'_>) -> CallResult<Vec<OsString>> {
             rest = &rest[size..];
         }
     }
+}
+
+/// lseek(2) to the start.
+///
+/// # Errors
+/// The kernel's.
+pub fn rewind(fd: impl AsFd) -> CallResult<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::lseek(fd, 0, libc::SEEK_SET) };
+    check(ret, "lseek", || format!("{fd}, 0, SEEK_SET")).map(drop)
+}
+
+/// Sets `O_NONBLOCK` on the open file description.
+///
+/// # Errors
+/// The kernel's.
+pub fn set_nonblocking(fd: impl AsFd) -> CallResult<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: no pointers are passed.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    let flags = check_int(flags, "fcntl", || format!("{fd}, F_GETFL"))?;
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) };
+    check(ret.into(), "fcntl", || format!("{fd}, F_SETFL, O_NONBLOCK")).map(drop)
+}
+
+/// True if read(2) would not block.
+pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    super::process::poll(&[(fd, false)], Some(std::time::Duration::ZERO)).is_ok_and(|ready| ready[0].readable || ready[0].hangup)
+}
+
+/// One read(2) of a non-blocking descriptor; 0 if there is nothing.
+///
+/// # Errors
+/// The kernel's, but not `EAGAIN`; `EIO` from a terminal whose other end is closed.
+pub fn read_available(fd: impl AsFd, buffer: &mut [u8]) -> CallResult<usize> {
+    match read(fd, buffer) {
+        Err(error) if error.is(libc::EAGAIN) => Ok(0),
+        other => other,
+    }
+}
+
+/// One write(2); 0 if there is no room.
+///
+/// # Errors
+/// The kernel's, but not `EAGAIN`.
+pub fn write_some(fd: impl AsFd, buffer: &[u8]) -> CallResult<usize> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the buffer has the given length.
+    let ret = unsafe { libc::write(fd, buffer.as_ptr().cast(), buffer.len()) };
+    match check(ret as i64, "write", || format!("{fd}")) {
+        Err(error) if error.is(libc::EAGAIN) || error.is(libc::EINTR) => Ok(0),
+        other => other.map(|n| usize::try_from(n).unwrap_or(0)),
+    }
+}
+
+/// Standard input, which stays open as long as the process lives.
+pub fn stdin() -> BorrowedFd<'static> {
+    // SAFETY: nothing in this crate closes descriptor 0.
+    unsafe { BorrowedFd::borrow_raw(0) }
 }

@@ -443,3 +443,15 @@ pub fn sched_setattr(attributes: &SchedAttr) -> CallResult<()> {
     let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attributes), 0) };
     check(ret, "sched_setattr", || format!("0, {attributes:?}")).map(drop)
 }
+
+/// Removes a variable from the environment of this process, which must have one thread.
+pub fn remove_variable(name: &str) {
+    // SAFETY: the process has one thread (the crate starts none), so nobody reads the environment at the same time.
+    unsafe { std::env::remove_var(name) };
+}
+
+/// prctl(2) `PR_SET_NAME`: the name that ps(1) shows, at most 15 bytes.
+pub fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: the name is a NUL-terminated string.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}

@@ -80,3 +80,22 @@ pub fn reset_dispositions() -> CallResult<()> {
     }
     Ok(())
 }
+
+extern "C" fn end_with(signal: libc::c_int) {
+    // SAFETY: _exit is async-signal-safe.
+    unsafe { libc::_exit(128 + signal) }
+}
+
+/// Makes this signal end the process with status 128 + N. The first process of a pid namespace ignores signals of default disposition,
+/// so one that only waits has to do this to be ended by SIGTERM.
+///
+/// # Errors
+/// The kernel's.
+pub fn exit_on(signal: i32) -> CallResult<()> {
+    // SAFETY: an all-zero sigaction is a valid value.
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = end_with as *const () as usize;
+    // SAFETY: the action outlives the call; its handler only calls _exit.
+    let ret = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+    check(ret.into(), "sigaction", || format!("{signal}")).map(drop)
+}

@@ -1,0 +1,150 @@
+//! `rt delete`, and taking back whatever a record names.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+
+use crate::cgroups::{self, Cgroup, CgroupRecord};
+use crate::error::{Error, Failure};
+use crate::hooks::{self, Moment};
+use crate::id::ContainerId;
+use crate::log::Log;
+use crate::plan::Findings;
+use crate::state::record::{Phase, ProcessRef};
+use crate::state::{Container, Directory, Record, Status, Store, lifecycle};
+use crate::sys::{At, cred, fs, mount, process};
+
+use super::{Globals, parse_id};
+
+/// Delete a container whose program has ended, or was never started
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    /// The container's id
+    id: String,
+    /// Kill it first, whatever its state, and accept that it does not exist
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// How long the death of killed processes is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the command.
+///
+/// # Errors
+/// If the container still runs (without `--force`), or something of it cannot be removed.
+pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
+    let during = |error: Error| error.during(format!("delete {}", args.id));
+    let id = parse_id(&args.id).map_err(during)?;
+    let store = globals.store()?;
+    let outcome = if args.force { force(&store, &id, &globals.log) } else { polite(&store, &id, &globals.log) };
+    outcome.map_err(during)?;
+    Ok(0)
+}
+
+fn polite(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
+    let container = Container::load_locked(store, id)?;
+    if !matches!(container.status, Status::Stopped | Status::Created) {
+        let text = format!("container still running (status {})", container.status);
+        return Err(Error::new("still-running", text).hint_text("stop it first, or use --force"));
+    }
+    Ok(destroy(store, &container.directory, log)?)
+}
+
+fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
+    let Some(directory) = store.find(id)? else { return Ok(()) };
+    directory.lock()?;
+    Ok(destroy(store, &directory, log)?)
+}
+
+/// Deletes the container of a foreground run, unless somebody else has done so.
+///
+/// # Errors
+/// If something of it cannot be removed.
+pub fn after_run(id: &ContainerId, globals: &Globals) -> Result<(), Error> {
+    force(&globals.store()?, id, &globals.log)
+}
+
+/// Kills and removes everything that belongs to a container, its directory last. The directory is locked.
+///
+/// # Errors
+/// Of the first thing that stays; the directory stays, too, so that it can be tried again.
+pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Failure> {
+    let record = directory.read_record();
+    let groups = match &record {
+        Some(record) => record.cgroup.clone(),
+        None => groups_by_id(directory.id())?,
+    };
+    let cgroup = Cgroup::open(&groups)?;
+    kill_everything(&cgroup, record.as_ref().and_then(lifecycle::live_init))?;
+    cgroup.remove()?;
+    if let Some(record) = &record {
+        unmount(record, log);
+        if record.phase != Phase::Creating {
+            poststop(record, log);
+        }
+    }
+    store.remove(directory)
+}
+
+/// Without a record the groups are where they would be by default: what is not there is not ours.
+fn groups_by_id(id: &ContainerId) -> Result<CgroupRecord, Failure> {
+    let privileged = cred::geteuid() == 0;
+    let facts = cgroups::probe(id.as_str(), None, privileged)?;
+    let input = cgroups::Input {
+        id: id.as_str(),
+        cgroups_path: None,
+        resources: None,
+        devices: &[],
+        facts: &facts,
+        privileged,
+        owner: None,
+    };
+    let plan = cgroups::plan(&input, &mut Findings::default());
+    let ours = |place: cgroups::Place| cgroups::Recorded { place, ours: true, parents: Vec::new() };
+    Ok(CgroupRecord { directories: plan.places.into_iter().map(|planned| ours(planned.step)).collect() })
+}
+
+/// Kills every process of a container and waits for the first one's end.
+///
+/// # Errors
+/// If processes stay.
+pub fn kill_everything(cgroup: &Cgroup, init: Option<(ProcessRef, OwnedFd)>) -> Result<(), Failure> {
+    if let Some((_, pidfd)) = &init {
+        // It may end by itself at this moment.
+        let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
+    }
+    cgroup.kill(libc::SIGKILL)?;
+    if let Some((init, pidfd)) = init
+        && !process::poll(&[(pidfd.as_fd(), false)], Some(PATIENCE))?[0].readable
+    {
+        return Err(Failure::because(format!(
+            "process {} does not end within {} s of being killed",
+            init.pid,
+            PATIENCE.as_secs()
+        )));
+    }
+    Ok(())
+}
+
+/// Mounts that a container without a mount namespace made in the caller's.
+fn unmount(record: &Record, log: &Log) {
+    for path in &record.host_mounts {
+        match mount::umount2(path, libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) {
+            Err(error) if !error.is(libc::EINVAL) && !error.is(libc::ENOENT) => log.warning(&error.to_string()),
+            _ => {}
+        }
+    }
+}
+
+/// "If any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue" (runtime.md).
+fn poststop(record: &Record, log: &Log) {
+    let state = lifecycle::state_document(record, Status::Stopped).to_string();
+    let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
+    for step in hooks::steps(&record.poststop, Moment::Poststop) {
+        if let Err(failure) = hooks::run_all(std::slice::from_ref(&step), &state, bundle.as_ref()) {
+            log.warning(&failure.to_string());
+        }
+    }
+}

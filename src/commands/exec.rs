@@ -1,0 +1,247 @@
+//! `rt exec`: another process in a running container, with everything that the container's record says.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args as ClapArgs;
+
+use crate::cgroups::Cgroup;
+use crate::error::{Error, Problem};
+use crate::host::Host;
+use crate::launch::launcher::{self, Handles, Launch};
+use crate::launch::supervise;
+use crate::plan::build::{self, Request};
+use crate::plan::{Findings, StartSignal};
+use crate::process::capabilities;
+use crate::process::seal;
+use crate::seccomp::{Bpf, Filter};
+use crate::spec::{self, Capabilities, Field, Process};
+use crate::state::store::SECCOMP;
+use crate::state::{Container, Status};
+use crate::sys::fs;
+
+use super::{Globals, make, parse_id};
+
+/// Run another process in a running container
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    /// A unix socket that gets the master of the terminal
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// The working directory in the container
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+    /// Add to the environment: NAME=value
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Give the process a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// The user and group ids: UID or UID:GID
+    #[arg(short, long, value_name = "UID[:GID]", allow_hyphen_values = true)]
+    user: Option<String>,
+    /// Add a supplementary group
+    #[arg(short = 'g', long, value_name = "GID")]
+    additional_gids: Vec<i64>,
+    /// The process as JSON, in place of a command line
+    #[arg(short, long, value_name = "FILE")]
+    process: Option<PathBuf>,
+    /// Return as soon as the process runs
+    #[arg(short, long)]
+    detach: bool,
+    /// A file that gets the pid of the process
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// The SELinux label of the process (not yet)
+    #[arg(long, value_name = "LABEL")]
+    process_label: Option<String>,
+    /// The AppArmor profile of the process (not yet)
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+    /// Set no_new_privs
+    #[arg(long)]
+    no_new_privs: bool,
+    /// Add a capability to the bounding, effective and permitted sets
+    #[arg(short, long, value_name = "CAP")]
+    cap: Vec<String>,
+    /// Pass this many descriptors after stdio to the process
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    preserve_fds: u32,
+    /// Run in a control group below the container's: PATH, or CONTROLLERS:PATH on version 1
+    #[arg(long, value_name = "PATH")]
+    cgroup: Vec<String>,
+    /// Run although the container is paused: the process starts when it is resumed
+    #[arg(long)]
+    ignore_paused: bool,
+    /// The container's id
+    id: String,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Runs the command. Returns the process's exit status, or 128 plus the signal that killed it.
+///
+/// # Errors
+/// If the process does not come to run.
+pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
+    let during = |error: Error| error.during(format!("exec {}", args.id));
+    seal::seal().map_err(|failure| during(failure.into()))?;
+    let container = Container::load(&globals.store()?, &parse_id(&args.id).map_err(during)?).map_err(during)?;
+    match container.status {
+        Status::Running | Status::Created => {}
+        Status::Paused if args.ignore_paused => {}
+        Status::Paused => {
+            let text = "cannot exec in a paused container (use --ignore-paused to override)";
+            return Err(container.wrong_status("exec", text));
+        }
+        Status::Creating | Status::Stopped => return Err(container.wrong_status("exec", "cannot exec in a stopped container")),
+    }
+    launch(args, container, globals).map_err(during)
+}
+
+fn launch(args: &Args, container: Container, globals: &Globals) -> Result<i32, Error> {
+    let process = args.process(container.record.process.as_ref())?;
+    let request = args.request(&container)?;
+    let host = Host::probe_caller()?;
+    let mut findings = Findings::default();
+    let filter = args.filter(&container)?;
+    let plan = build::exec(&container.record, &process, filter, &request, &host, &mut findings);
+    make::judge(&findings, &plan, globals)
+        .map_err(|error| Error { message: error.message.replace("config.json: ", ""), ..error })?;
+    for warning in &plan.warnings {
+        globals.log.warning(&warning.to_string());
+    }
+    fs::close_range_cloexec(3)?;
+    let (_, pidfd) = container.init().ok_or_else(|| container.wrong_status("exec", "cannot exec in a stopped container"))?;
+    let mut handles = Handles::new()?;
+    if !container.record.namespaces.iter().any(|namespace| namespace.r#type == "mount") {
+        let pid = container.record.init.map_or(0, |init| init.pid);
+        handles.container_root = Some(handles.procfs.open_namespace_path(&format!("{pid}/root"))?);
+    }
+    handles.container = Some(pidfd);
+    let cgroup = args.groups(&container)?;
+    let mut record = container.record;
+    let launch = Launch {
+        plan: &plan,
+        log: &globals.log,
+        directory: None,
+        record: &mut record,
+        handles,
+        cgroup: Some(cgroup),
+        survey: None,
+    };
+    let launched = launcher::run(launch)?;
+    if args.detach {
+        launched.init.release();
+        return Ok(0);
+    }
+    Ok(supervise::foreground(launched, false)?.status())
+}
+
+impl Args {
+    fn request(&self, container: &Container) -> Result<Request, Error> {
+        Ok(Request {
+            preserve_fds: make::preserved(self.preserve_fds)?,
+            console_socket: self.console_socket.clone(),
+            pid_file: self.pid_file.clone(),
+            start: StartSignal::Link,
+            detached: self.detach,
+            ..Request::plain(container.record.id.clone(), container.record.bundle.clone())
+        })
+    }
+
+    /// The process: from a file, or the container's own with what the flags change.
+    fn process(&self, template: Option<&Process>) -> Result<Process, Error> {
+        if set(self.process_label.as_ref()) || set(self.apparmor.as_ref()) {
+            return Err(Error::new("unsupported", "--process-label and --apparmor are not supported yet by this version of rt"));
+        }
+        if let Some(path) = &self.process {
+            return spec::load::parse(&spec::load::read(path)?, &path.display().to_string());
+        }
+        let Some(template) = template else {
+            return Err(Error::new("no-process", "the container has no process to inherit from; use --process"));
+        };
+        let mut process = Process { args: self.command.clone(), terminal: self.tty, console_size: None, ..template.clone() };
+        if let Some(cwd) = &self.cwd {
+            process.cwd.clone_from(cwd);
+        }
+        process.env.extend(self.env.iter().cloned());
+        if let Some(user) = &self.user {
+            (process.user.uid, process.user.gid) = parse_user(user, process.user.gid)?;
+        }
+        process.user.additional_gids.extend(&self.additional_gids);
+        process.no_new_privileges |= self.no_new_privs;
+        self.add_capabilities(&mut process)?;
+        Ok(process)
+    }
+
+    /// Never into the inheritable and ambient sets (CVE-2022-29162).
+    fn add_capabilities(&self, process: &mut Process) -> Result<(), Error> {
+        if self.cap.is_empty() {
+            return Ok(());
+        }
+        if let Some(unknown) = self.cap.iter().find(|name| capabilities::number(name).is_none()) {
+            let problem =
+                Problem::new(Field::new("--cap"), format!("unknown capability {unknown:?}; expected a name such as CAP_NET_RAW"));
+            return Err(Error::new("invalid-capability", problem.to_string()));
+        }
+        let sets = process.capabilities.get_or_insert_with(Capabilities::default);
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
+            set.extend(self.cap.iter().cloned());
+        }
+        Ok(())
+    }
+
+    fn filter(&self, container: &Container) -> Result<Option<Filter>, Error> {
+        let Some(seccomp) = &container.record.seccomp else { return Ok(None) };
+        let bytes = container.directory.read_file(SECCOMP)?;
+        let damaged = || Error::new("no-record", format!("{SECCOMP} of container {} is damaged", self.id));
+        let program = Bpf::from_bytes(bytes).ok_or_else(damaged)?;
+        Ok(Some(Filter { program, flags: seccomp.flags, listener: None, unknown: Vec::new() }))
+    }
+
+    /// The container's control groups, or those below that `--cgroup` names.
+    fn groups(&self, container: &Container) -> Result<Cgroup, Error> {
+        let mut cgroup = container.cgroup()?;
+        for choice in &self.cgroup {
+            let (controllers, path) = choice.split_once(':').map_or((None, choice.as_str()), |(names, path)| (Some(names), path));
+            let names: Option<Vec<&str>> = controllers.map(|names| names.split(',').collect());
+            cgroup = cgroup.below(names.as_deref(), Path::new(path))?;
+        }
+        Ok(cgroup)
+    }
+}
+
+fn set(value: Option<&String>) -> bool {
+    value.is_some_and(|text| !text.is_empty())
+}
+
+/// `UID` or `UID:GID`, digits only: nothing is looked up and nothing is guessed (CVE-2026-30892).
+fn parse_user(text: &str, default_gid: i64) -> Result<(i64, i64), Error> {
+    let number = |digits: &str| {
+        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        plain.then(|| digits.parse::<u32>().ok()).flatten().filter(|id| *id != u32::MAX).map(i64::from)
+    };
+    let parsed = match text.split_once(':') {
+        None => number(text).map(|uid| (uid, default_gid)),
+        Some((uid, gid)) => number(uid).zip(number(gid)),
+    };
+    parsed.ok_or_else(|| {
+        let expected = format!("expected UID or UID:GID, each from 0 to {}", u32::MAX - 1);
+        Error::new("invalid-user", format!("--user {text:?}: {expected}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_user;
+
+    #[test]
+    fn users_are_numbers() {
+        assert_eq!(parse_user("1", 7).ok(), Some((1, 7)));
+        assert_eq!(parse_user("65534:65534", 0).ok(), Some((65534, 65534)));
+        for bad in ["-1", "4294967295", "4294967296", "18446744073709551616", "1:", ":1", "0x1", " 1", "1a", "", "root"] {
+            assert!(parse_user(bad, 0).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `rt features`: what this runtime can do, from the tables that do it (features.md).
+
+use clap::Args as ClapArgs;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::hooks::Moment;
+use crate::namespaces::Kind;
+use crate::process::capabilities;
+use crate::rootfs::options;
+use crate::seccomp::plan as seccomp;
+use crate::spec;
+
+use super::print_json;
+
+/// Print what this runtime supports, as JSON
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {}
+
+/// Runs the command.
+///
+/// # Errors
+/// If nobody reads it.
+pub fn run(_args: &Args) -> Result<i32, Error> {
+    print_json(&document())?;
+    Ok(0)
+}
+
+/// Options of the table that this version refuses.
+const NOT_YET: [&str; 2] = ["idmap", "ridmap"];
+
+fn document() -> Value {
+    let mount_options: Vec<&str> = options::TABLE.iter().map(|(name, _)| *name).filter(|name| !NOT_YET.contains(name)).collect();
+    json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": spec::VERSION,
+        "hooks": Moment::ALL.map(Moment::name),
+        "mountOptions": mount_options,
+        "linux": {
+            "namespaces": Kind::all().map(Kind::spec_name).collect::<Vec<_>>(),
+            "capabilities": capabilities::NAMES.as_slice(),
+            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "seccomp": {
+                "enabled": true,
+                "actions": seccomp::action_names().collect::<Vec<_>>(),
+                "operators": seccomp::operator_names().collect::<Vec<_>>(),
+                "archs": seccomp::arch_names().collect::<Vec<_>>(),
+                "knownFlags": seccomp::flag_names().collect::<Vec<_>>(),
+                "supportedFlags": seccomp::flag_names().collect::<Vec<_>>()
+            },
+            "apparmor": {"enabled": false},
+            "selinux": {"enabled": false},
+            "intelRdt": {"enabled": false},
+            "mountExtensions": {"idmap": {"enabled": false}},
+            "netDevices": {"enabled": false}
+        },
+        "annotations": {
+            "io.github.rt.version": env!("CARGO_PKG_VERSION"),
+            "io.github.rt.commit": env!("RT_COMMIT"),
+            "io.github.seccomp.libseccomp.version": crate::sys::libseccomp::version()
+        },
+        "potentiallyUnsafeConfigAnnotations": []
+    })
+}

@@ -1,0 +1,93 @@
+//! `rt list`.
+
+use clap::{Args as ClapArgs, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::state::{Container, Store};
+
+use super::{Globals, print};
+
+/// List the containers
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    /// A table for people, or JSON for programs
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// The forms of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns.
+    Table,
+    /// An array.
+    Json,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the state root cannot be read.
+pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
+    let containers = all(&globals.store()?)?;
+    let text = match args.format {
+        _ if args.quiet => containers.iter().map(|container| format!("{}\n", container.id())).collect(),
+        Format::Table => table(&containers),
+        // An empty list is null, as engines have it from runc.
+        Format::Json if containers.is_empty() => "null\n".to_owned(),
+        Format::Json => format!("{}\n", Value::Array(containers.iter().map(entry).collect())),
+    };
+    print(&text)?;
+    Ok(0)
+}
+
+/// Every container that can be read: one that is deleted at this moment, or has no record, is left out.
+fn all(store: &Store) -> Result<Vec<Container>, Error> {
+    Ok(store.ids()?.iter().filter_map(|id| Container::load(store, id).ok()).collect())
+}
+
+fn entry(container: &Container) -> Value {
+    let mut state = container.state();
+    state["owner"] = json!(owner(container));
+    state
+}
+
+/// The name of the user that made it, from the host's passwd, or its number.
+fn owner(container: &Container) -> String {
+    let uid = container.record.owner;
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(uid.to_string().as_str())).then(|| name.to_owned())
+    });
+    named.unwrap_or_else(|| format!("#{uid}"))
+}
+
+fn table(containers: &[Container]) -> String {
+    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
+    let row = |container: &Container| {
+        let pid = container.state()["pid"].to_string();
+        let bundle = container.record.bundle.display().to_string();
+        [
+            container.id().to_string(),
+            pid,
+            container.status.to_string(),
+            bundle,
+            container.record.created.clone(),
+            owner(container),
+        ]
+    };
+    let rows: Vec<[String; 6]> = std::iter::once(header).chain(containers.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0).max(11);
+    let widths: Vec<usize> = (0..6).map(width).collect();
+    let line = |row: &[String; 6]| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        format!("{}\n", cells.join(" ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,232 @@
+//! What create and run share: from a bundle to a container whose init is ready.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use crate::cgroups;
+use crate::error::{Error, Failure};
+use crate::host::Host;
+use crate::launch::launcher::{self, Handles, Launch, Launched};
+use crate::plan::build::{self, Request};
+use crate::plan::{Findings, Plan, StartSignal};
+use crate::spec::{self, Spec};
+use crate::state::record::{LAYOUT, Phase, SeccompRecord};
+use crate::state::store::SECCOMP;
+use crate::state::{Directory, Record, Store};
+use crate::sys::fs;
+
+use super::{Globals, Rootless, parse_id};
+
+/// Arguments of create and run.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct MakeArgs {
+    /// The container's id
+    pub id: String,
+    /// The bundle: a directory with config.json
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// A unix socket that gets the master of the terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// A file that gets the pid of the container's init
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Pass this many descriptors after stdio to the container
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Move the root instead of pivoting to it (for a root on an initramfs)
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// A container that has been made, with its lock held.
+#[derive(Debug)]
+pub struct Made {
+    /// Its directory.
+    pub directory: Directory,
+    /// Its record.
+    pub record: Record,
+    /// Its init and what belongs to it.
+    pub launched: Launched,
+}
+
+/// What was read and planned, before any effect.
+#[derive(Debug)]
+pub struct Prepared {
+    /// config.json.
+    pub spec: Spec,
+    /// What will be done.
+    pub plan: Plan,
+}
+
+impl MakeArgs {
+    /// What planning has to know.
+    ///
+    /// # Errors
+    /// If the id is not one, or a descriptor to be preserved is not open.
+    pub fn request(&self, start: StartSignal, detached: bool) -> Result<Request, Error> {
+        let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
+        Ok(Request {
+            id: parse_id(&self.id)?,
+            bundle: build::absolute(&self.bundle, &cwd),
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            preserve_fds: preserved(self.preserve_fds)?,
+            console_socket: self.console_socket.clone(),
+            pid_file: self.pid_file.clone(),
+            start,
+            detached,
+        })
+    }
+}
+
+/// How many sockets systemd hands to the command (sd_listen_fds(3)).
+fn listen_fds() -> u32 {
+    std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// The number of descriptors after stdio that stay open: those asked for and those of socket activation, which are the first.
+///
+/// # Errors
+/// If one of them is not open.
+pub fn preserved(asked: u32) -> Result<u32, Error> {
+    let count = asked.saturating_add(listen_fds());
+    for number in 3..count.saturating_add(3) {
+        if !i32::try_from(number).is_ok_and(fs::is_open) {
+            return Err(Error::new("bad-descriptor", format!("--preserve-fds {asked}: descriptor {number} is not open")));
+        }
+    }
+    Ok(count)
+}
+
+/// Reads and plans.
+///
+/// # Errors
+/// Every problem of the configuration at once.
+pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> {
+    let mut spec = spec::load::load(&request.bundle)?;
+    pass_listen_fds(&mut spec);
+    let mut host = Host::probe(&spec, request.id.as_str())?;
+    match globals.rootless {
+        Rootless::Auto => {}
+        Rootless::True => host.cgroups_required = false,
+        Rootless::False => host.cgroups_required = true,
+    }
+    let mut findings = Findings::default();
+    let plan = build::create(&spec, request, &host, &mut findings);
+    judge(&findings, &plan, globals)?;
+    Ok(Prepared { spec, plan })
+}
+
+/// Problems are errors, and so are warnings with `--strict`.
+///
+/// # Errors
+/// All of them.
+pub fn judge(findings: &Findings, plan: &Plan, globals: &Globals) -> Result<(), Error> {
+    let mut problems = findings.problems.clone();
+    if globals.strict {
+        problems.extend(plan.warnings.clone());
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::config("config.json", &problems)) }
+}
+
+/// Sockets of socket activation are named to the program as systemd would (sd_listen_fds(3)); it is the first process.
+fn pass_listen_fds(spec: &mut Spec) {
+    let count = listen_fds();
+    if let Some(process) = spec.process.as_mut().filter(|_| count > 0) {
+        process.env.push(format!("LISTEN_FDS={count}"));
+        process.env.push("LISTEN_PID=1".to_owned());
+        if let Ok(names) = std::env::var("LISTEN_FDNAMES") {
+            process.env.push(format!("LISTEN_FDNAMES={names}"));
+        }
+    }
+}
+
+/// Makes a container. When it fails nothing is left behind.
+///
+/// # Errors
+/// Of the configuration, or of the step that failed.
+pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
+    let prepared = prepare(request, globals)?;
+    // Nothing that the caller has open may slip into a child; what is preserved is opened up again by init.
+    fs::close_range_cloexec(3)?;
+    let store = Store::open_or_make(&globals.root)?;
+    let taken = || Error::new("exists", format!("container with given ID already exists: {}", request.id));
+    let directory = store.make(&request.id)?.ok_or_else(taken)?;
+    for warning in &prepared.plan.warnings {
+        globals.log.warning(&warning.to_string());
+    }
+    match launch(&prepared, request, &directory, globals) {
+        Ok((record, launched)) => Ok(Made { directory, record, launched }),
+        Err(failure) => Err(roll_back(failure, &store, &directory, globals)),
+    }
+}
+
+fn launch(
+    prepared: &Prepared,
+    request: &Request,
+    directory: &Directory,
+    globals: &Globals,
+) -> Result<(Record, Launched), Failure> {
+    let plan = &prepared.plan;
+    let survey = cgroups::survey(&plan.cgroup)?;
+    let mut record = record(prepared, request, &survey);
+    directory.write_record(&record)?;
+    if let Some(filter) = &plan.seccomp {
+        directory.write_file(SECCOMP, filter.program.as_bytes())?;
+    }
+    let launch = Launch {
+        plan,
+        log: &globals.log,
+        directory: Some(directory),
+        record: &mut record,
+        handles: Handles::new()?,
+        cgroup: None,
+        survey: Some(survey),
+    };
+    let launched = launcher::run(launch)?;
+    Ok((record, launched))
+}
+
+fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> Record {
+    let spec = &prepared.spec;
+    let linux = spec.linux.clone().unwrap_or_default();
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    Record {
+        layout: LAYOUT,
+        id: request.id.clone(),
+        phase: Phase::Creating,
+        bundle: request.bundle.clone(),
+        rootfs: prepared.plan.rootfs.clone(),
+        created: crate::time::now(),
+        owner: crate::sys::cred::geteuid(),
+        annotations: spec.annotations.clone(),
+        cgroup: survey.record().clone(),
+        init: None,
+        process: spec.process.clone(),
+        namespaces: linux.namespaces,
+        uid_mappings: linux.uid_mappings,
+        gid_mappings: linux.gid_mappings,
+        seccomp: prepared.plan.seccomp.as_ref().map(|filter| SeccompRecord { flags: filter.flags }),
+        keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+        poststart: hooks.poststart,
+        poststop: hooks.poststop,
+        host_mounts: prepared.plan.host_mounts(),
+    }
+}
+
+/// Takes everything back that the record names. The first error stays the one that is reported.
+fn roll_back(failure: Failure, store: &Store, directory: &Directory, globals: &Globals) -> Error {
+    let error = Error::from(failure);
+    match super::delete::destroy(store, directory, &globals.log) {
+        Ok(()) => error,
+        Err(second) => error.also(second),
+    }
+}

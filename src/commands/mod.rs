@@ -1,0 +1,184 @@
+//! The command line: one file per verb with its arguments and a short `run`.
+
+pub mod create;
+pub mod delete;
+pub mod exec;
+pub mod features;
+pub mod kill;
+pub mod list;
+pub mod make;
+pub mod pause;
+pub mod plan;
+pub mod ps;
+pub mod run;
+pub mod spec;
+pub mod start;
+pub mod state;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::error::Error;
+use crate::log::{Format, Log};
+use crate::state::{Store, store};
+
+/// The version in the form that Docker parses: name and version, commit, specification.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("RT_COMMIT"), "\nspec: 1.3.0");
+
+/// A daemonless, rootless-first OCI container runtime.
+#[derive(Debug, Parser)]
+#[command(name = "rt", disable_help_subcommand = true, disable_version_flag = true)]
+pub struct Cli {
+    /// Where the state of containers is kept [default: /run/rt, or $XDG_RUNTIME_DIR/rt for an ordinary user]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Append log records to this file; errors go to standard error as well
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// The layout of the log records
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub log_format: Format,
+    /// Log what a developer wants to know
+    #[arg(long)]
+    pub debug: bool,
+    /// Let systemd manage control groups (not yet)
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+    /// Whether control groups that cannot be changed are only a warning [auto: for an ordinary user]
+    #[arg(long, value_enum, default_value_t = Rootless::Auto, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub rootless: Rootless,
+    /// Turn every warning about the configuration into an error
+    #[arg(long)]
+    pub strict: bool,
+    /// Print version, commit and the version of the specification
+    #[arg(short = 'v', short_alias = 'V', long)]
+    pub version: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// See [`Cli::rootless`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rootless {
+    /// For an ordinary user.
+    Auto,
+    /// Always.
+    True,
+    /// Never.
+    False,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Create(create::Args),
+    Start(start::Args),
+    State(state::Args),
+    Kill(kill::Args),
+    Delete(delete::Args),
+    Run(run::Args),
+    Exec(Box<exec::Args>),
+    List(list::Args),
+    Ps(ps::Args),
+    Pause(pause::PauseArgs),
+    Resume(pause::ResumeArgs),
+    Spec(spec::Args),
+    Features(features::Args),
+    Plan(plan::Args),
+}
+
+/// What the flags before the command say.
+#[derive(Debug)]
+pub struct Globals {
+    /// The state root.
+    pub root: PathBuf,
+    /// The log.
+    pub log: Log,
+    /// See [`Cli::rootless`].
+    pub rootless: Rootless,
+    /// See [`Cli::strict`].
+    pub strict: bool,
+}
+
+impl Globals {
+    /// Opens the log and finds the state root.
+    ///
+    /// # Errors
+    /// If the log cannot be opened.
+    pub fn new(cli: &Cli) -> Result<Self, Error> {
+        let log = Log::open(cli.log.as_deref(), cli.log_format, cli.debug)?;
+        let root = cli.root.clone().unwrap_or_else(store::default_root);
+        Ok(Self { root, log, rootless: cli.rootless, strict: cli.strict })
+    }
+
+    /// The state root, which need not exist.
+    ///
+    /// # Errors
+    /// If it is not a directory of the caller's.
+    pub fn store(&self) -> Result<Store, Error> {
+        Store::open(&self.root)
+    }
+}
+
+impl Cli {
+    /// Carries the command out. Returns the exit status.
+    ///
+    /// # Errors
+    /// With the exit status inside.
+    pub fn run(self, globals: &Globals) -> Result<i32, Error> {
+        if self.version {
+            print(&format!("rt version {VERSION}\n"))?;
+            return Ok(0);
+        }
+        if self.systemd_cgroup {
+            return Err(Error::new(
+                "unsupported",
+                "--systemd-cgroup: not supported yet by this version of rt; use cgroupfs paths",
+            ));
+        }
+        let missing = || Error::new("usage", "no command given; see `rt --help`");
+        match self.command.ok_or_else(missing)? {
+            Command::Create(args) => create::run(&args, globals),
+            Command::Start(args) => start::run(&args, globals),
+            Command::State(args) => state::run(&args, globals),
+            Command::Kill(args) => kill::run(&args, globals),
+            Command::Delete(args) => delete::run(&args, globals),
+            Command::Run(args) => run::run(&args, globals),
+            Command::Exec(args) => exec::run(&args, globals).map_err(|error| error.status(255)),
+            Command::List(args) => list::run(&args, globals),
+            Command::Ps(args) => ps::run(&args, globals),
+            Command::Pause(args) => pause::pause(&args, globals),
+            Command::Resume(args) => pause::resume(&args, globals),
+            Command::Spec(args) => spec::run(&args),
+            Command::Features(args) => features::run(&args),
+            Command::Plan(args) => plan::run(&args, globals),
+        }
+    }
+}
+
+/// Parses an id given on the command line.
+///
+/// # Errors
+/// If it is not one.
+pub fn parse_id(text: &str) -> Result<crate::id::ContainerId, Error> {
+    text.parse().map_err(|text: String| Error::new("invalid-id", text))
+}
+
+/// Prints to standard output: the one place that does.
+///
+/// # Errors
+/// If nobody reads it.
+pub fn print(text: &str) -> Result<(), Error> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| crate::sys::CallError::from_io("write", "1", &error).into())
+}
+
+/// Prints a value as JSON.
+///
+/// # Errors
+/// See [`print`].
+pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
+    print(&format!("{value:#}\n"))
+}

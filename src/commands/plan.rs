@@ -1,0 +1,62 @@
+//! `rt plan`: what each process would do, in order, and where each step comes from.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use crate::error::Error;
+use crate::plan::build::{Request, absolute};
+use crate::plan::{StartSignal, print};
+
+use super::{Globals, make, parse_id};
+
+/// Show what would be done for a bundle, and do nothing
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    /// The bundle
+    #[arg(default_value = ".")]
+    bundle: PathBuf,
+    /// The id of the container that would be made
+    #[arg(long, default_value = "ID")]
+    id: String,
+    /// Text for people, or JSON for programs
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Plan what `rt run` would do instead of `rt create`
+    #[arg(long)]
+    run: bool,
+}
+
+/// The forms of a plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Numbered lists.
+    Text,
+    /// An object.
+    Json,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Every problem of the configuration at once.
+pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
+    let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
+    let start = if args.run { StartSignal::Link } else { StartSignal::Fifo };
+    let request = Request { start, ..Request::plain(parse_id(&args.id)?, absolute(&args.bundle, &cwd)) };
+    show(&request, globals, args.format).map_err(|error| error.during("plan"))
+}
+
+/// Prints the plan of a request.
+///
+/// # Errors
+/// Every problem of the configuration at once.
+pub fn show(request: &Request, globals: &Globals, format: Format) -> Result<i32, Error> {
+    let prepared = make::prepare(request, globals)?;
+    let text = match format {
+        Format::Text => print::text(&prepared.plan),
+        Format::Json => format!("{:#}\n", print::json(&prepared.plan)),
+    };
+    super::print(&text)?;
+    Ok(0)
+}

@@ -1,0 +1,67 @@
+//! `rt run`: create and start, and delete when the program has ended.
+
+use clap::Args as ClapArgs;
+
+use crate::error::Error;
+use crate::launch::supervise;
+use crate::plan::StartSignal;
+use crate::process::seal;
+use crate::sys::process;
+
+use super::make::{self, MakeArgs};
+use super::{Globals, delete, start};
+
+/// Make a container, run its program, and delete it when the program has ended
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    make: MakeArgs,
+    /// Return as soon as the program runs
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not delete the container when the program has ended
+    #[arg(long)]
+    keep: bool,
+    /// Do not become the parent of the container's orphans
+    #[arg(long)]
+    no_subreaper: bool,
+}
+
+/// Runs the command. Returns the program's exit status, or 128 plus the signal that killed it.
+///
+/// # Errors
+/// If the program does not come to run; nothing is left then.
+pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
+    let during = |error: Error| error.during(format!("run {}", args.make.id));
+    let request = args.make.request(StartSignal::Link, args.detach).map_err(during)?;
+    if args.make.dry_run {
+        return super::plan::show(&request, globals, super::plan::Format::Text).map_err(during);
+    }
+    seal::seal().map_err(|failure| during(failure.into()))?;
+    let subreaper = !args.detach && !args.no_subreaper;
+    if subreaper {
+        process::set_child_subreaper().map_err(|call| during(call.into()))?;
+    }
+    let made = make::make(&request, globals).map_err(during)?;
+    if let Err(failure) = start::poststart(&made.record) {
+        // "generate an error, stop the container": the container of a run is deleted, too.
+        drop(made.launched);
+        let error = during(failure.into());
+        let destroyed = globals.store().and_then(|store| Ok(delete::destroy(&store, &made.directory, &globals.log)?));
+        return Err(match destroyed {
+            Ok(()) => error,
+            Err(second) => error.also(second),
+        });
+    }
+    if args.detach {
+        made.launched.init.release();
+        return Ok(0);
+    }
+    // Other commands may change the container while it runs.
+    made.directory.unlock().map_err(|failure| during(failure.into()))?;
+    let exit = supervise::foreground(made.launched, subreaper).map_err(|failure| during(failure.into()))?;
+    if !args.keep {
+        delete::after_run(&made.record.id, globals).map_err(during)?;
+    }
+    Ok(exit.status())
+}

@@ -1,0 +1,102 @@
+//! `rt start`.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+
+use crate::error::{Doing, Error, Failure};
+use crate::hooks::{self, Moment};
+use crate::state::store::FIFO;
+use crate::state::{Container, Record, Status, lifecycle};
+use crate::sys::{At, fs, process};
+
+use super::{Globals, parse_id};
+
+/// Run the program of a created container
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Args {
+    /// The container's id
+    id: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If the container is not in the state created, or its program cannot be executed.
+pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
+    let during = |error: Error| error.during(format!("start {}", args.id));
+    let container = Container::load_locked(&globals.store()?, &parse_id(&args.id).map_err(during)?).map_err(during)?;
+    match container.status {
+        Status::Created => {}
+        Status::Stopped => return Err(container.wrong_status("start", "cannot start a container that has stopped")),
+        _ => return Err(container.wrong_status("start", "cannot start an already running container")),
+    }
+    if container.record.process.is_none() {
+        return Err(during(Error::new("no-process", "process is missing in config.json; it is required to start a container")));
+    }
+    release(&container).map_err(|failure| during(failure.into()))?;
+    if let Err(failure) = poststart(&container.record) {
+        // runtime.md: the runtime must generate an error and stop the container.
+        let error = during(failure.into());
+        let stopped = container.cgroup().and_then(|cgroup| super::delete::kill_everything(&cgroup, container.init()));
+        return Err(match stopped {
+            Ok(()) => error,
+            Err(second) => error.also(second),
+        });
+    }
+    Ok(0)
+}
+
+/// Opens the fifo, which is what init waits for, and listens there until the program has been executed or init says why not.
+fn release(container: &Container) -> Result<(), Failure> {
+    let (_, pidfd) = container.init().ok_or_else(|| Failure::because("container not running"))?;
+    let directory = &container.directory;
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let fifo = fs::openat(At::from(directory.fd()), Path::new(FIFO), flags, 0).doing(|| "open the start fifo")?;
+    directory.remove_file(FIFO)?;
+    let said = listen(&fifo, &pidfd)?;
+    if said.is_empty() {
+        return Ok(());
+    }
+    let told: Failure =
+        serde_json::from_slice(&said).unwrap_or_else(|_| Failure::because(String::from_utf8_lossy(&said).into_owned()));
+    Err(told)
+}
+
+/// Reads what init says, until it has closed its end: by executing the program, or by dying.
+fn listen(fifo: &OwnedFd, pidfd: &OwnedFd) -> Result<Vec<u8>, Failure> {
+    let mut said = Vec::new();
+    let mut buffer = [0u8; 4096];
+    loop {
+        let ready = process::poll(&[(fifo.as_fd(), false), (pidfd.as_fd(), false)], None)?;
+        if ready[0].readable {
+            match fs::read_available(fifo, &mut buffer)? {
+                0 => return Ok(said),
+                len => said.extend_from_slice(&buffer[..len]),
+            }
+        } else if ready[0].hangup {
+            return Ok(said);
+        } else if ready[1].readable {
+            // Init is gone. If it never opened its end, nobody will.
+            let late = process::poll(&[(fifo.as_fd(), false)], Some(Duration::ZERO))?;
+            if !late[0].readable && !late[0].hangup {
+                return Err(Failure::because("init was killed before it could execute the program"));
+            }
+        }
+    }
+}
+
+/// Runs the poststart hooks.
+///
+/// # Errors
+/// Of the first one that fails.
+pub fn poststart(record: &Record) -> Result<(), Failure> {
+    if record.poststart.is_empty() {
+        return Ok(());
+    }
+    let state = lifecycle::state_document(record, Status::Running).to_string();
+    let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
+    hooks::run_all(&hooks::steps(&record.poststart, Moment::Poststart), &state, bundle.as_ref())
+}

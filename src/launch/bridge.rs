@@ -1,0 +1,57 @@
+//! The bridge: joins namespaces that nobody can leave again, makes init as a child of the launcher, and ends.
+
+use std::os::fd::AsFd;
+
+use crate::error::{Failure, Place, Role};
+use crate::namespaces::{Kind, join, steps};
+use crate::plan::{BridgeStep, Plan};
+use crate::sys::process::{self, CloneArgs, Cloned};
+
+use super::init;
+use super::launcher::Handles;
+use super::link::InitLink;
+use super::protocol::{FromInit, ToInit};
+
+/// Walks the list. Does not return: the process ends, or goes on as init in its clone.
+pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitLink) -> ! {
+    let mut init_link = Some(init_link);
+    let of = plan.bridge.len();
+    for (index, planned) in plan.bridge.iter().enumerate() {
+        let result = match &planned.step {
+            BridgeStep::Await(message) => expect(link, *message),
+            BridgeStep::Namespace(step) => join::run(step, &handles.namespace_context()),
+            BridgeStep::CloneInit { new } => match init_link.take() {
+                Some(init_link) => clone_init(plan, handles, link, init_link, new),
+                None => Err(Failure::because("init was made already")),
+            },
+        };
+        if let Err(failure) = result {
+            let place = Place { role: Role::Bridge, step: index + 1, of };
+            let failure = failure.doing(&planned.step).origin(&planned.origin).at(place);
+            // If nobody listens, nobody is left to be told.
+            let _ = link.send(&FromInit::Failed(Box::new(failure)), None);
+            process::exit_now(1)
+        }
+    }
+    process::exit_now(0)
+}
+
+fn expect(link: &InitLink, expected: ToInit) -> Result<(), Failure> {
+    process::set_parent_death_signal(true)?;
+    // What the container's processes could see of this one must not be open to them (CVE-2016-9962).
+    process::set_dumpable(false)?;
+    match link.receive()? {
+        Some((message, _)) if message == expected => Ok(()),
+        Some((message, _)) => Err(Failure::because(format!("expected message {expected}, got {message}"))),
+        None => process::exit_now(1),
+    }
+}
+
+fn clone_init(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitLink, new: &[Kind]) -> Result<(), Failure> {
+    let parent = libc::CLONE_PARENT.cast_unsigned();
+    let flags = u64::from(steps::flags(new).cast_unsigned() | parent);
+    match process::clone3(&CloneArgs { flags, cgroup: None })? {
+        Cloned::Child => init::run(plan, handles, init_link),
+        Cloned::Parent(pid, pidfd) => link.send(&FromInit::Born { pid }, Some(pidfd.as_fd())),
+    }
+}

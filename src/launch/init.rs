@@ -1,0 +1,337 @@
+//! Init: walks its list and becomes the payload.
+//!
+//! It starts as a copy of the launcher, with everything opened and compiled that it needs. It never prints; a failure goes over the link, or
+//! after the start over the fifo.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing, Failure, Place, Role};
+use crate::hooks::{self, HookStep};
+use crate::namespaces::join;
+use crate::plan::{InitStep, Plan, StartSignal};
+use crate::process::{ProcessStep, capabilities, program, rlimits, terminal, user};
+use crate::rootfs::paths::Masks;
+use crate::rootfs::steps::OpenedBy;
+use crate::rootfs::{Root, RootfsStep, devices, mounts, paths, switch};
+use crate::sys::{fs, mount, process, signal};
+
+use super::launcher::Handles;
+use super::link::InitLink;
+use super::protocol::{FromInit, ToInit};
+
+/// What init knows and holds while it walks its list.
+struct Init<'a> {
+    plan: &'a Plan,
+    handles: &'a mut Handles,
+    link: InitLink,
+    /// Failures go to the fifo once somebody listens there.
+    fifo: Option<OwnedFd>,
+    root: Option<Root>,
+    masks: Masks,
+    /// The state document of hooks that run in the container, with init's pid in the launcher's namespace.
+    state: String,
+    env: Vec<String>,
+    program: PathBuf,
+}
+
+/// Walks the list. Does not return: the process becomes the payload or ends.
+pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink) -> ! {
+    let env = plan.process.as_ref().map(|process| process.env.clone()).unwrap_or_default();
+    let masks = Masks::default();
+    let mut init =
+        Init { plan, handles, link, fifo: None, root: None, masks, state: String::new(), env, program: PathBuf::new() };
+    let failure = match init.walk() {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    };
+    init.report(failure);
+    process::exit_now(1)
+}
+
+impl Init<'_> {
+    fn walk(&mut self) -> Result<Infallible, Failure> {
+        tie_to_launcher()?;
+        fs::umask(0);
+        let plan = self.plan;
+        let of = plan.init.len();
+        for (index, planned) in plan.init.iter().enumerate() {
+            let place = Place { role: Role::Init, step: index + 1, of };
+            let named = |failure: Failure| failure.doing(&planned.step).origin(&planned.origin).at(place);
+            self.step(&planned.step).map_err(named)?;
+        }
+        Err(Failure::because("the list of steps ends without a program"))
+    }
+
+    fn report(&self, failure: Failure) {
+        // Nobody may be left to listen; then there is nobody to tell.
+        let _ = match &self.fifo {
+            Some(fifo) => serde_json::to_vec(&failure).map(|bytes| fs::write_all(fifo, &bytes)).is_ok(),
+            None => self.link.send(&FromInit::Failed(Box::new(failure)), None).is_ok(),
+        };
+    }
+
+    fn step(&mut self, step: &InitStep) -> Result<(), Failure> {
+        match step {
+            InitStep::Await(message) => self.expect(*message),
+            InitStep::Send(message) => self.link.send(message, None),
+            InitStep::Namespace(step) => {
+                join::run(step, &self.handles.namespace_context())?;
+                // A change of ids or capabilities takes the parent-death signal away.
+                tie_to_launcher()
+            }
+            InitStep::Rootfs(step) => self.rootfs(step),
+            InitStep::EnterRoot => {
+                let root = self.handles.container_root.as_ref().ok_or_else(no_root)?;
+                fs::fchdir(root)?;
+                Ok(fs::chroot(Path::new("."))?)
+            }
+            InitStep::Hooks(steps) => self.hooks(steps),
+            InitStep::Process(step) => self.process(step),
+            InitStep::AwaitStart(StartSignal::Fifo) => self.await_fifo(),
+            InitStep::AwaitStart(StartSignal::Link) => self.expect(ToInit::Start),
+            InitStep::Execute => self.execute(),
+        }
+    }
+
+    fn expect(&self, expected: ToInit) -> Result<(), Failure> {
+        match self.link.receive()? {
+            Some((message, _)) if message == expected => {
+                if message == ToInit::Released {
+                    process::set_parent_death_signal(false)?;
+                }
+                Ok(())
+            }
+            Some((message, _)) => Err(Failure::because(format!("expected message {expected}, got {message}"))),
+            // The launcher is gone; so is whoever would read this.
+            None => process::exit_now(1),
+        }
+    }
+
+    fn rootfs(&mut self, step: &RootfsStep) -> Result<(), Failure> {
+        match step {
+            RootfsStep::Propagation(change) => {
+                switch::set_propagation(*change)?;
+                self.masks.prepare()
+            }
+            RootfsStep::AttachRoot { path, opened_by } => {
+                let opened = if *opened_by == OpenedBy::Launcher { self.handles.rootfs.take() } else { None };
+                self.root = Some(switch::attach_root(path, opened)?);
+                Ok(())
+            }
+            RootfsStep::Mount(mount) => {
+                let warning = mounts::mount(mount, self.root()?, &self.handles.sources, &self.handles.procfs)?;
+                self.handles.sources.remove(&mount.index);
+                warning.map_or(Ok(()), |warning| self.link.send(&FromInit::Warned(warning), None))
+            }
+            RootfsStep::Device(device) => devices::provide(device, self.root()?),
+            RootfsStep::Link { path, target, replace } => devices::link(path, target, *replace, self.root()?),
+            RootfsStep::Sysctl { path, value } => Ok(self.handles.procfs.write(&format!("sys/{path}"), value)?),
+            RootfsStep::Hostname(name) => Ok(process::sethostname(name)?),
+            RootfsStep::Domainname(name) => Ok(process::setdomainname(name)?),
+            RootfsStep::ReadonlyPath(path) => paths::make_readonly(path, self.root()?),
+            RootfsStep::MaskedPath(path) => {
+                let root = self.root.as_ref().ok_or_else(no_root)?;
+                self.masks.mask(path, root)
+            }
+            RootfsStep::ReadonlyRoot => {
+                let change = mount::SetAttr { set: mount::attr::RDONLY, ..mount::SetAttr::default() };
+                Ok(mount::mount_setattr(self.root()?.fd(), &change, false)?)
+            }
+            RootfsStep::SwitchRoot(how) => switch::switch(self.root()?, *how),
+            RootfsStep::RootPropagation(change) => mounts::propagate(self.root()?.fd(), &[*change]),
+        }
+    }
+
+    fn root(&self) -> Result<&Root, Failure> {
+        self.root.as_ref().ok_or_else(no_root)
+    }
+
+    fn hooks(&mut self, steps: &[HookStep]) -> Result<(), Failure> {
+        if self.state.is_empty() {
+            self.state = self.plan.hook_state("created", self.handles.procfs.own_pid()?);
+        }
+        // The hooks of createContainer start in the rootfs, those of startContainer where the program does.
+        let before_switch = steps.iter().all(|step| step.moment == hooks::Moment::CreateContainer);
+        hooks::run_all(steps, &self.state, self.root.as_ref().map(Root::fd).filter(|_| before_switch))
+    }
+
+    fn process(&mut self, step: &ProcessStep) -> Result<(), Failure> {
+        match step {
+            ProcessStep::NewSession => Ok(process::setsid()?),
+            ProcessStep::Keyring { name } => join_keyring(name),
+            ProcessStep::OomScoreAdj(value) => {
+                // Children of init that are in the container see it too: the value is inherited.
+                Ok(self.handles.procfs.write("self/oom_score_adj", &value.to_string())?)
+            }
+            ProcessStep::Scheduler(attributes) => Ok(process::sched_setattr(attributes)?),
+            ProcessStep::IoPriority(value) => Ok(process::ioprio_set(*value)?),
+            ProcessStep::RaiseLimit(step) => rlimits::raise(step),
+            ProcessStep::SetLimit(step) => rlimits::apply(step),
+            ProcessStep::Terminal { size, console } => self.terminal(*size, *console),
+            ProcessStep::Umask(mask) => {
+                fs::umask(*mask);
+                Ok(())
+            }
+            ProcessStep::Cwd { path, make } => self.enter(path, *make),
+            ProcessStep::LimitBounding(keep) => capabilities::limit_bounding(*keep),
+            ProcessStep::User(step) => {
+                user::become_user(step)?;
+                tie_to_launcher()
+            }
+            ProcessStep::Capabilities { sets, for_seccomp } => {
+                let extra = if *for_seccomp { 1 << capabilities::SYS_ADMIN } else { 0 };
+                capabilities::apply(*sets, extra)?;
+                tie_to_launcher()
+            }
+            ProcessStep::CleanSignals => clean_signals(),
+            ProcessStep::NoNewPrivileges => Ok(process::set_no_new_privs()?),
+            ProcessStep::Home { uid } => {
+                self.env.push(format!("HOME={}", user::home(*uid, None)?));
+                Ok(())
+            }
+            ProcessStep::FindProgram => self.find_program(),
+            ProcessStep::CloseDescriptors { preserve } => self.close_descriptors(*preserve),
+            ProcessStep::Seccomp => self.load_seccomp(),
+        }
+    }
+
+    fn terminal(&mut self, size: Option<crate::sys::tty::Size>, console: bool) -> Result<(), Failure> {
+        let own;
+        let root = match &self.root {
+            Some(root) => root,
+            // exec is inside already: its root directory is the container's.
+            None => {
+                own = Root::new(fs::openat(crate::sys::At::Cwd, Path::new("/"), libc::O_PATH | libc::O_DIRECTORY, 0)?);
+                &own
+            }
+        };
+        let (master, peer) = terminal::open(root, &self.handles.procfs)?;
+        terminal::take(&peer, size)?;
+        if console {
+            terminal::bind_console(&peer, root)?;
+        }
+        self.link.send(&FromInit::Terminal, Some(master.as_fd()))
+    }
+
+    fn enter(&self, path: &Path, make: bool) -> Result<(), Failure> {
+        match fs::chdir(path) {
+            Err(error) if error.is(libc::ENOENT) && make => {
+                // Below the root, whatever links the image has there (T34).
+                drop(self.root()?.make_directories(&crate::rootfs::InRoot::new(path))?);
+                fs::chdir(path)?;
+            }
+            // Perhaps only the user itself may enter: it is tried again after the user was taken on.
+            Err(error) if error.is(libc::EACCES) => return Ok(()),
+            other => other?,
+        }
+        Ok(())
+    }
+
+    /// The working directory must be inside: the kernel says so if it is not (CVE-2024-21626).
+    fn verify_cwd(&self) -> Result<(), Failure> {
+        let cwd = &self.plan.process.as_ref().ok_or_else(|| Failure::because("no process"))?.cwd;
+        let here = fs::getcwd().doing(|| "find the working directory")?;
+        if !here.starts_with("/") {
+            return Err(
+                Failure::because(format!("the working directory {cwd:?} is outside of the container")).origin("process.cwd")
+            );
+        }
+        if here == Path::new("/") && cwd != "/" {
+            // It was refused to container root: the user has to be able to enter it.
+            fs::chdir(Path::new(cwd)).doing(|| format!("enter {cwd}")).map_err(|failure| failure.origin("process.cwd"))?;
+        }
+        Ok(())
+    }
+
+    fn find_program(&mut self) -> Result<(), Failure> {
+        self.verify_cwd()?;
+        let args = &self.plan.process.as_ref().ok_or_else(|| Failure::because("no process"))?.args;
+        // The message is the runtime's whole answer: engines look for its words.
+        self.program = program::find(args.first().map_or("", String::as_str), &self.env)?;
+        Ok(())
+    }
+
+    /// Closes what the payload must not have. The link, the fifo and procfs are needed a little longer and close themselves.
+    fn close_descriptors(&mut self, preserve: u32) -> Result<(), Failure> {
+        self.root = None;
+        self.masks = Masks::default();
+        self.handles.forget_all_but_fifo();
+        for number in (3..3 + preserve).filter_map(|number| i32::try_from(number).ok()) {
+            fs::set_cloexec(number, false)?;
+        }
+        let first = 3 + preserve;
+        let mut keep: Vec<u32> = [Some(self.link.as_fd().as_raw_fd()), self.handles.fifo.as_ref().map(AsRawFd::as_raw_fd)]
+            .into_iter()
+            .chain([Some(self.handles.procfs.as_raw_fd())])
+            .flatten()
+            .filter_map(|fd| u32::try_from(fd).ok())
+            .collect();
+        keep.sort_unstable();
+        let mut from = first;
+        for fd in keep {
+            if fd > from {
+                fs::close_range(from, fd - 1)?;
+            }
+            from = from.max(fd + 1);
+        }
+        Ok(fs::close_range(from, u32::MAX)?)
+    }
+
+    /// Opening the fifo for writing waits until `start` opens it for reading.
+    fn await_fifo(&mut self) -> Result<(), Failure> {
+        let place = self.handles.fifo.take().ok_or_else(|| Failure::because("the start fifo was not opened"))?;
+        for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+            signal::exit_on(number)?;
+        }
+        signal::unblock_all()?;
+        let fifo = self.handles.procfs.reopen(&place, libc::O_WRONLY).doing(|| "wait for start")?;
+        signal::block_all()?;
+        self.fifo = Some(fifo);
+        Ok(())
+    }
+
+    fn load_seccomp(&mut self) -> Result<(), Failure> {
+        let filter = self.plan.seccomp.as_ref().ok_or_else(|| Failure::because("no filter"))?;
+        crate::seccomp::load::load(&filter.program, filter.flags, false)?;
+        Ok(())
+    }
+
+    fn execute(&mut self) -> Result<(), Failure> {
+        let args = &self.plan.process.as_ref().ok_or_else(|| Failure::because("no process"))?.args;
+        program::execute(&self.program, args, &self.env).map(|never| match never {})
+    }
+}
+
+fn no_root() -> Failure {
+    Failure::because("the rootfs is not attached yet")
+}
+
+/// Until the container is recorded, init dies with the launcher, even if that happened before this call.
+fn tie_to_launcher() -> Result<(), Failure> {
+    process::set_parent_death_signal(true)?;
+    Ok(())
+}
+
+/// A session keyring of its own, so that the container does not possess the keys of the caller.
+fn join_keyring(name: &str) -> Result<(), Failure> {
+    match process::join_session_keyring(name) {
+        // Keyrings are an option of the kernel, and seccomp filters of outer containers often hide them.
+        Err(error) if error.is(libc::ENOSYS) || error.is(libc::EPERM) => Ok(()),
+        Err(error) if error.is(libc::EDQUOT) => {
+            Err(Failure::from(error).hint("the user's quota of keyrings is used up: see --no-new-keyring"))
+        }
+        Err(error) => Err(error.into()),
+        Ok(serial) => Ok(process::allow_keyring_search(serial)?),
+    }
+}
+
+/// Dispositions and mask as a program expects them; Rust's runtime ignores SIGPIPE, and callers leave their own marks.
+///
+/// # Errors
+/// The kernel's.
+pub fn clean_signals() -> Result<(), Failure> {
+    signal::reset_dispositions()?;
+    Ok(signal::unblock_all()?)
+}

@@ -1,0 +1,406 @@
+//! The launcher: the command-line process, which stays on the host side and walks its list.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use crate::cgroups::{self, Cgroup};
+use crate::error::{Doing, Failure, Place, Role};
+use crate::hooks;
+use crate::log::Log;
+use crate::namespaces::{Kind, idmap, join};
+use crate::plan::{LauncherStep, Plan, Planned};
+use crate::procfs::ProcFs;
+use crate::rootfs::mounts::{self, Sources};
+use crate::state::record::{Phase, ProcessRef};
+use crate::state::{Directory, Record};
+use crate::sys::process::{self, CloneArgs, Cloned, Exit};
+use crate::sys::{CallError, fs, signal, socket};
+
+use super::child::Child;
+use super::link::{self, LauncherLink};
+use super::protocol::{FromInit, ToInit};
+use super::{bridge, init};
+
+/// What the launcher opens before it makes a child, which inherits it.
+#[derive(Debug)]
+pub struct Handles {
+    /// The host's procfs.
+    pub procfs: ProcFs,
+    /// A clone of the rootfs.
+    pub rootfs: Option<OwnedFd>,
+    /// Clones of the sources of bind mounts.
+    pub sources: Sources,
+    /// Namespaces to be joined.
+    pub namespaces: join::Opened,
+    /// The start fifo, `O_PATH`.
+    pub fifo: Option<OwnedFd>,
+    /// The first process of the container that exec joins.
+    pub container: Option<OwnedFd>,
+    /// Its root directory.
+    pub container_root: Option<OwnedFd>,
+}
+
+impl Handles {
+    /// Nothing but procfs.
+    ///
+    /// # Errors
+    /// See [`ProcFs::open`].
+    pub fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            procfs: ProcFs::open()?,
+            rootfs: None,
+            sources: Sources::new(),
+            namespaces: join::Opened::new(),
+            fifo: None,
+            container: None,
+            container_root: None,
+        })
+    }
+
+    /// What namespace steps work on.
+    pub fn namespace_context(&self) -> join::Context<'_> {
+        join::Context { procfs: &self.procfs, opened: &self.namespaces, container: self.container.as_ref() }
+    }
+
+    /// Closes what a payload must not have.
+    pub fn forget_all_but_fifo(&mut self) {
+        self.rootfs = None;
+        self.sources.clear();
+        self.namespaces.clear();
+        self.container = None;
+        self.container_root = None;
+    }
+}
+
+/// What a plan is carried out on.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// Where warnings go.
+    pub log: &'a Log,
+    /// The container's directory, unless this is an exec.
+    pub directory: Option<&'a Directory>,
+    /// The container's record.
+    pub record: &'a mut Record,
+    /// What is opened already.
+    pub handles: Handles,
+    /// The groups of a running container, for exec; made by the plan otherwise.
+    pub cgroup: Option<Cgroup>,
+    /// The surveyed groups of a new container.
+    pub survey: Option<cgroups::Survey>,
+}
+
+/// What a carried out plan leaves.
+#[derive(Debug)]
+pub struct Launched {
+    /// Init.
+    pub init: Child,
+    /// The master of its terminal, if nobody else got it.
+    pub terminal: Option<OwnedFd>,
+    /// What tells of signals, all of which are blocked.
+    pub signals: OwnedFd,
+}
+
+/// The state of a walk.
+struct Walk<'a> {
+    launch: Launch<'a>,
+    signals: OwnedFd,
+    console: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    /// The bridge or init, whoever was made last by us.
+    child: Option<Child>,
+    /// Init's or the bridge's link, whoever speaks now.
+    link: Option<LauncherLink>,
+    /// Init's link while the bridge speaks.
+    next_link: Option<LauncherLink>,
+    /// Init has said something, so it has survived its birth.
+    heard: bool,
+    born_in_cgroup: bool,
+}
+
+/// Carries a plan out. On failure every process that was made is dead and reaped; groups and directories are the caller's to clean up.
+///
+/// # Errors
+/// Of the first step that fails, in whichever process.
+pub fn run(launch: Launch<'_>) -> Result<Launched, Failure> {
+    signal::block_all()?;
+    let mut walk = Walk {
+        launch,
+        signals: signal::signalfd_all()?,
+        console: None,
+        terminal: None,
+        child: None,
+        link: None,
+        next_link: None,
+        heard: false,
+        born_in_cgroup: false,
+    };
+    walk.all()?;
+    let init = walk.child.take().ok_or_else(|| Failure::because("the plan made no process"))?;
+    Ok(Launched { init, terminal: walk.terminal, signals: walk.signals })
+}
+
+impl Walk<'_> {
+    fn all(&mut self) -> Result<(), Failure> {
+        let plan = self.launch.plan;
+        let birth = plan.launcher.iter().position(|planned| matches!(planned.step, LauncherStep::Clone { .. }));
+        let (before, after) = plan.launcher.split_at(birth.unwrap_or(plan.launcher.len()));
+        self.steps(before, 0, true)?;
+        match self.steps(after, before.len(), true) {
+            Err(failure) => match self.killed_at_birth() {
+                // A kernel bug (6.18, 7.2): a child is killed on its way into a control group if the caller's own group has ever
+                // been killed with cgroup.kill. It is made again, and moved.
+                Some(Exit::Signal(libc::SIGKILL)) if self.born_in_cgroup => self.steps(after, before.len(), false),
+                exit => Err(self.explain(failure, exit)),
+            },
+            other => other,
+        }
+    }
+
+    fn steps(&mut self, steps: &[Planned<LauncherStep>], offset: usize, into_cgroup: bool) -> Result<(), Failure> {
+        let of = self.launch.plan.launcher.len();
+        for (index, planned) in steps.iter().enumerate() {
+            let place = Place { role: Role::Launcher, step: offset + index + 1, of };
+            let named = |failure: Failure| match failure.place {
+                // It came from another process, which has said what it was doing.
+                Some(_) => failure,
+                None => failure.doing(&planned.step).origin(&planned.origin).at(place),
+            };
+            self.step(&planned.step, into_cgroup).map_err(named)?;
+        }
+        Ok(())
+    }
+
+    /// How the child ended, if it did so without a word.
+    fn killed_at_birth(&mut self) -> Option<Exit> {
+        if self.heard {
+            return None;
+        }
+        let child = self.child.take()?;
+        let dead = child.pidfd().is_some_and(process::pidfd_is_dead);
+        // Dropping a child that still lives kills it.
+        if dead { child.wait().ok() } else { None }
+    }
+
+    /// A process that vanished without a word was killed; the most frequent reason can be found out.
+    fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
+        let exit =
+            exit.or_else(|| self.child.take().filter(|child| child.pidfd().is_some_and(process::pidfd_is_dead))?.wait().ok());
+        let oom = self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0);
+        match exit {
+            Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => {
+                failure.hint("the container's memory limit is too low to start: the kernel's OOM killer ended init")
+            }
+            _ => failure,
+        }
+    }
+
+    fn step(&mut self, step: &LauncherStep, may_be_born_in_cgroup: bool) -> Result<(), Failure> {
+        match step {
+            LauncherStep::OpenRootfs { path } => {
+                self.launch.handles.rootfs = Some(mounts::open_source(path, true)?);
+                Ok(())
+            }
+            LauncherStep::OpenSource { index, path, recursive } => {
+                self.launch.handles.sources.insert(*index, mounts::open_source(path, *recursive)?);
+                Ok(())
+            }
+            LauncherStep::OpenNamespace { kind, path } => {
+                self.launch.handles.namespaces.insert(*kind, join::open(*kind, path)?);
+                Ok(())
+            }
+            LauncherStep::ConnectConsole { path } => {
+                self.console = Some(socket::connect(path, libc::SOCK_STREAM)?);
+                Ok(())
+            }
+            LauncherStep::MakeFifo => {
+                self.launch.handles.fifo = self.launch.directory.map(Directory::make_fifo).transpose()?;
+                Ok(())
+            }
+            LauncherStep::MakeCgroups => self.make_cgroups(),
+            LauncherStep::Clone { new, inside, into_cgroup, bridge } => {
+                self.clone_child(new, inside, *into_cgroup && may_be_born_in_cgroup, *bridge)
+            }
+            LauncherStep::AwaitBirth => self.await_birth(),
+            LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
+            LauncherStep::JoinCgroups => self.join_cgroups(),
+            LauncherStep::Tell(message) => self.tell(*message),
+            LauncherStep::Await(message) => self.expect(message),
+            LauncherStep::Hooks(steps) => {
+                let state = self.launch.plan.hook_state("created", self.pid()?);
+                let bundle = fs::openat(crate::sys::At::Cwd, &self.launch.plan.bundle, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+                hooks::run_all(steps, &state, Some(&bundle))
+            }
+            LauncherStep::Record => self.record(),
+            LauncherStep::WritePidFile { path } => write_pid_file(path, self.pid()?),
+            LauncherStep::AwaitExecution => self.await_execution(),
+        }
+    }
+
+    fn pid(&self) -> Result<i32, Failure> {
+        self.child.as_ref().map(|child| child.pid).ok_or_else(|| Failure::because("there is no process yet"))
+    }
+
+    fn make_cgroups(&mut self) -> Result<(), Failure> {
+        let Some(survey) = self.launch.survey.take() else { return Ok(()) };
+        let cgroup = survey.create()?;
+        let warnings = cgroup.apply(&self.launch.plan.cgroup)?;
+        for warning in warnings {
+            self.launch.log.warning(&warning.to_string());
+        }
+        self.launch.cgroup = Some(cgroup);
+        Ok(())
+    }
+
+    fn clone_child(&mut self, new: &[Kind], inside: &[Kind], into_cgroup: bool, bridge: bool) -> Result<(), Failure> {
+        let (ours, theirs) = link::pair()?;
+        let (init_ours, init_theirs) =
+            if bridge { link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? } else { (None, None) };
+        let cgroup = self.launch.cgroup.as_ref().filter(|_| into_cgroup).and_then(Cgroup::v2_fd);
+        let flags = u64::from(crate::namespaces::steps::flags(new).cast_unsigned());
+        let request = CloneArgs { flags, cgroup };
+        self.born_in_cgroup = cgroup.is_some();
+        // A time namespace clashes with the bits of the exit signal in old clone calls only; clone3 takes it as it is.
+        let cloned =
+            join::inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, || process::clone3(&request))?;
+        match cloned {
+            Cloned::Child => {
+                drop((ours, init_ours));
+                match init_theirs {
+                    Some(init_link) => bridge::run(self.launch.plan, &mut self.launch.handles, &theirs, init_link),
+                    None => init::run(self.launch.plan, &mut self.launch.handles, theirs),
+                }
+            }
+            Cloned::Parent(pid, pidfd) => {
+                self.child = Some(Child::new(pid, pidfd));
+                self.link = Some(ours);
+                self.next_link = init_ours;
+                Ok(())
+            }
+        }
+    }
+
+    fn join_cgroups(&self) -> Result<(), Failure> {
+        let Some(cgroup) = &self.launch.cgroup else { return Ok(()) };
+        let pid = self.pid()?;
+        if self.born_in_cgroup { cgroup.join_v1(pid) } else { cgroup.join(pid) }
+    }
+
+    fn tell(&self, message: ToInit) -> Result<(), Failure> {
+        let link = self.link.as_ref().ok_or_else(|| Failure::because("nobody to talk to"))?;
+        match link.send(&message, None) {
+            // The other end is gone; what it had to say before may still be there.
+            Err(failure) if failure.is(libc::EPIPE) || failure.is(libc::ECONNRESET) => match link.receive()? {
+                Some((FromInit::Failed(told), _)) => Err(*told),
+                _ => Err(self.vanished(&message)),
+            },
+            other => other,
+        }
+    }
+
+    fn vanished(&self, awaited: impl std::fmt::Display) -> Failure {
+        let how = self.child.as_ref().and_then(Child::pidfd).map_or("", |_| " was killed");
+        Failure::because(format!("init{how} before {awaited}"))
+    }
+
+    /// Waits for a message of init, or for a signal that ends the command.
+    fn next(&mut self) -> Result<Option<(FromInit, Option<OwnedFd>)>, Failure> {
+        let link = self.link.as_ref().ok_or_else(|| Failure::because("nobody to talk to"))?;
+        loop {
+            let ready = process::poll(&[(link.as_fd(), false), (self.signals.as_fd(), false)], None)?;
+            if ready[0].readable || ready[0].hangup {
+                return link.receive();
+            }
+            if ready[1].readable
+                && let Some(number) = signal::next_signal(&self.signals)
+                && matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
+            {
+                return Err(Failure::because(format!("interrupted by signal {number}")));
+            }
+        }
+    }
+
+    fn expect(&mut self, expected: &FromInit) -> Result<(), Failure> {
+        loop {
+            match self.next()? {
+                Some((FromInit::Warned(text), _)) => self.launch.log.warning(&text),
+                Some((FromInit::Failed(failure), _)) => {
+                    self.heard = true;
+                    return Err(*failure);
+                }
+                Some((message, fd)) if message == *expected => {
+                    self.heard = true;
+                    return if message == FromInit::Terminal { self.got_terminal(fd) } else { Ok(()) };
+                }
+                Some((message, _)) => return Err(Failure::because(format!("expected message {expected}, got {message}"))),
+                None => return Err(self.vanished(expected)),
+            }
+        }
+    }
+
+    /// Hands the master of the terminal to the console socket, or keeps it for the proxy.
+    fn got_terminal(&mut self, fd: Option<OwnedFd>) -> Result<(), Failure> {
+        let master = fd.ok_or_else(|| Failure::because("no terminal came along"))?;
+        match self.console.take() {
+            Some(console) => {
+                socket::send(&console, b"/dev/ptmx", Some(master.as_fd())).doing(|| "send the terminal to the console socket")
+            }
+            None => {
+                self.terminal = Some(master);
+                Ok(())
+            }
+        }
+    }
+
+    /// The bridge ends when it has made init, which is our child, too.
+    fn await_birth(&mut self) -> Result<(), Failure> {
+        match self.next()? {
+            Some((FromInit::Born { pid }, Some(pidfd))) => {
+                self.heard = true;
+                if let Some(bridge) = self.child.replace(Child::new(pid, pidfd)) {
+                    bridge.wait().doing(|| "wait for the bridge")?;
+                }
+                self.link = self.next_link.take();
+                Ok(())
+            }
+            Some((FromInit::Failed(failure), _)) => {
+                self.heard = true;
+                Err(*failure)
+            }
+            Some((message, _)) => Err(Failure::because(format!("expected message Born, got {message}"))),
+            None => Err(self.vanished("Born")),
+        }
+    }
+
+    fn record(&mut self) -> Result<(), Failure> {
+        let pid = self.pid()?;
+        let (_, start_time) = self.launch.handles.procfs.process_stat(pid)?;
+        self.launch.record.init = Some(ProcessRef { pid, start_time });
+        self.launch.record.phase = Phase::Made;
+        let directory = self.launch.directory.ok_or_else(|| Failure::because("there is no state directory"))?;
+        directory.write_record(self.launch.record)
+    }
+
+    /// The link closes itself when the program is executed.
+    fn await_execution(&mut self) -> Result<(), Failure> {
+        loop {
+            match self.next()? {
+                Some((FromInit::Warned(text), _)) => self.launch.log.warning(&text),
+                Some((FromInit::Failed(failure), _)) => return Err(*failure),
+                Some((message, _)) => return Err(Failure::because(format!("expected the end of the link, got {message}"))),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Writes the pid, digits without a newline, under a temporary name, and renames it: who waits for the file finds it complete.
+fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let failed = |call: &str, error: std::io::Error| CallError::from_io(call, format!("{path:?}"), &error);
+    std::fs::write(&temporary, pid.to_string()).map_err(|error| failed("open", error))?;
+    std::fs::rename(&temporary, path).map_err(|error| failed("rename", error))?;
+    Ok(())
+}

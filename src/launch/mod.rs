@@ -1,0 +1,17 @@
+//! Carrying out a plan: three executors, one file per process, that walk their lists.
+//!
+//! ```text
+//! launcher --clone3--> init                      (Topology::Direct)
+//! launcher --clone3--> bridge --clone3--> init   (Topology::Bridged: a user namespace is joined, or a running container)
+//! ```
+//!
+//! In both cases init is a child of the launcher, and the two talk over one socket pair: see [`protocol`].
+
+pub mod bridge;
+pub mod child;
+pub mod init;
+pub mod launcher;
+pub mod link;
+pub mod protocol;
+pub mod script;
+pub mod supervise;

@@ -1,0 +1,114 @@
+//! Id maps of a new user namespace (user_namespaces(7)): written by the launcher, directly or through newuidmap and newgidmap.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+
+use serde::Serialize;
+
+use crate::error::{Doing, Failure};
+use crate::procfs::ProcFs;
+use crate::spec::IdMapping;
+
+/// User or group ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Which {
+    /// User ids.
+    Uid,
+    /// Group ids.
+    Gid,
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uid => "uid",
+            Self::Gid => "gid",
+        })
+    }
+}
+
+/// Who may write a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// The launcher has CAP_SETUID and CAP_SETGID.
+    Direct,
+    /// One own id: the kernel lets everybody write that, if setgroups is denied first.
+    Single,
+    /// The set-user-id helpers newuidmap(1) and newgidmap(1), which check /etc/subuid and /etc/subgid.
+    Helper,
+}
+
+/// One map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IdMap {
+    /// User or group ids.
+    pub which: Which,
+    /// Its entries.
+    pub entries: Vec<IdMapping>,
+    /// Who writes it.
+    pub method: Method,
+}
+
+impl fmt::Display for IdMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entry = |map: &IdMapping| format!("{}+{} to {}", map.container_id, map.size, map.host_id);
+        let entries: Vec<String> = self.entries.iter().map(entry).collect();
+        write!(f, "map {}s {}", self.which, entries.join(", "))?;
+        match self.method {
+            Method::Direct => Ok(()),
+            Method::Single => write!(f, " (the own id, setgroups denied)"),
+            Method::Helper => write!(f, " (through new{}map)", self.which),
+        }
+    }
+}
+
+/// The id inside of a host id, or the host id of an id inside.
+pub fn host_id(entries: &[IdMapping], inner: u32) -> Option<u32> {
+    entries.iter().find_map(|map| {
+        let offset = inner.checked_sub(map.container_id)?;
+        (offset < map.size).then(|| map.host_id.checked_add(offset))?
+    })
+}
+
+/// Writes a map for the process that is the first one in a new user namespace.
+///
+/// # Errors
+/// The kernel's, or what the helper said.
+pub fn write(map: &IdMap, pid: i32, procfs: &ProcFs) -> Result<(), Failure> {
+    let file = format!("{pid}/{}_map", map.which);
+    match map.method {
+        Method::Helper => helper(map, pid),
+        Method::Direct => Ok(procfs.write(&file, &lines(&map.entries))?),
+        Method::Single => {
+            if map.which == Which::Gid {
+                procfs.write(&format!("{pid}/setgroups"), "deny")?;
+            }
+            Ok(procfs.write(&file, &lines(&map.entries))?)
+        }
+    }
+}
+
+fn lines(entries: &[IdMapping]) -> String {
+    entries.iter().map(|map| format!("{} {} {}\n", map.container_id, map.host_id, map.size)).collect()
+}
+
+fn helper(map: &IdMap, pid: i32) -> Result<(), Failure> {
+    let program = format!("new{}map", map.which);
+    let numbers = map.entries.iter().flat_map(|map| [map.container_id, map.host_id, map.size]);
+    let arguments: Vec<String> = std::iter::once(pid.to_string()).chain(numbers.map(|number| number.to_string())).collect();
+    let call = || format!("{program} {}", arguments.join(" "));
+    let output = Command::new(&program).args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).output();
+    let output = output
+        .map_err(|error| crate::sys::CallError::from_io("execve", format!("{program:?}"), &error))
+        .doing(call)
+        .map_err(|failure| failure.hint(format!("{program} comes with the package uidmap (Debian) or shadow-utils")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+    Err(Failure::because(format!("{said} ({})", output.status))
+        .doing(call())
+        .hint(format!("the ranges a user may map are in /etc/sub{}", map.which)))
+}

@@ -1,0 +1,118 @@
+//! Entering and leaving namespaces.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::error::{Doing, Failure};
+use crate::procfs::ProcFs;
+use crate::sys::{At, CallError, cred, fs, net, ns};
+
+use super::steps::{ClockOffset, Kind, NamespaceStep};
+
+/// Namespaces that the launcher has opened by path.
+pub type Opened = BTreeMap<Kind, OwnedFd>;
+
+/// Opens a namespace file and checks its type.
+///
+/// # Errors
+/// If it cannot be opened or is not a namespace of that type.
+pub fn open(kind: Kind, path: &Path) -> Result<OwnedFd, Failure> {
+    let fd = fs::openat(At::Cwd, path, libc::O_RDONLY, 0)?;
+    let found = ns::namespace_type(&fd);
+    if found == Ok(kind.flag()) {
+        return Ok(fd);
+    }
+    let found = found.ok().and_then(|flag| Kind::all().find(|kind| kind.flag() == flag));
+    let what = found.map_or_else(|| "something that is not a namespace".to_owned(), |kind| format!("a {kind} namespace"));
+    Err(Failure::because(format!("expected a {kind} namespace at {}, found {what}", path.display())))
+}
+
+/// What the steps of a process work on.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The host's procfs.
+    pub procfs: &'a ProcFs,
+    /// Namespaces opened by path.
+    pub opened: &'a Opened,
+    /// The first process of the container that exec joins.
+    pub container: Option<&'a OwnedFd>,
+}
+
+/// Carries out one step.
+///
+/// # Errors
+/// The kernel's.
+pub fn run(step: &NamespaceStep, context: &Context<'_>) -> Result<(), Failure> {
+    match step {
+        NamespaceStep::Join { kind, .. } => {
+            let fd = context.opened.get(kind).ok_or_else(|| Failure::because(format!("the {kind} namespace was not opened")))?;
+            Ok(ns::setns(fd, kind.flag())?)
+        }
+        NamespaceStep::JoinContainer { kinds } => {
+            let pidfd = context.container.ok_or_else(|| Failure::because("there is no container to join"))?;
+            Ok(ns::setns(pidfd, super::steps::flags(kinds))?)
+        }
+        NamespaceStep::Unshare { kinds } => Ok(ns::unshare(super::steps::flags(kinds))?),
+        NamespaceStep::NewTime { offsets } => new_time(offsets, context.procfs),
+        NamespaceStep::BecomeRoot { uid, gid, drop_groups } => become_root(*uid, *gid, *drop_groups),
+        NamespaceStep::LoopbackUp => Ok(net::loopback_up()?),
+    }
+}
+
+/// A new time namespace takes only children; its offsets can be set until then, and after that setns enters it.
+fn new_time(offsets: &[ClockOffset], procfs: &ProcFs) -> Result<(), Failure> {
+    ns::unshare(libc::CLONE_NEWTIME)?;
+    if !offsets.is_empty() {
+        let line = |offset: &ClockOffset| format!("{} {} {}\n", offset.clock, offset.seconds, offset.nanoseconds);
+        let text: String = offsets.iter().map(line).collect();
+        procfs.write("self/timens_offsets", &text)?;
+    }
+    let children = procfs.open_namespace("self/ns/time_for_children").doing(|| "open the new time namespace")?;
+    Ok(ns::setns(&children, libc::CLONE_NEWTIME)?)
+}
+
+fn become_root(uid: u32, gid: u32, drop_groups: bool) -> Result<(), Failure> {
+    if drop_groups {
+        match cred::setgroups(&[]) {
+            // A namespace that was made without privilege denies setgroups (user_namespaces(7)); the groups stay and mean nothing
+            // inside, because they are not mapped.
+            Err(error) if error.is(libc::EPERM) => {}
+            other => other?,
+        }
+    }
+    cred::setresgid(gid)?;
+    cred::setresuid(uid)?;
+    Ok(())
+}
+
+/// Runs `action` while this process is in other namespaces, and comes back. Only for those that one can leave again:
+/// not user, not mount. A pid namespace is entered by children only, so the process itself never leaves its own.
+///
+/// # Errors
+/// That of `action`, or of joining. If coming back fails the process is in no state to go on.
+pub fn inside<T>(
+    kinds: &[Kind],
+    opened: &Opened,
+    procfs: &ProcFs,
+    action: impl FnOnce() -> Result<T, CallError>,
+) -> Result<T, Failure> {
+    let mut homes = Vec::new();
+    for kind in kinds {
+        let home =
+            procfs.open_namespace(&format!("self/ns/{}", kind.proc_name())).doing(|| format!("open the own {kind} namespace"))?;
+        let there = opened.get(kind).ok_or_else(|| Failure::because(format!("the {kind} namespace was not opened")))?;
+        homes.push((*kind, home));
+        if let Err(error) = ns::setns(there, kind.flag()).doing(|| format!("join the {kind} namespace")) {
+            come_back(&homes)?;
+            return Err(error);
+        }
+    }
+    let result = action();
+    come_back(&homes)?;
+    Ok(result?)
+}
+
+fn come_back(homes: &[(Kind, OwnedFd)]) -> Result<(), Failure> {
+    homes.iter().try_for_each(|(kind, home)| ns::setns(home, kind.flag()).doing(|| format!("return to the own {kind} namespace")))
+}

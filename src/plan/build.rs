@@ -1,0 +1,585 @@
+//! Building plans: for a new container ([`create`]) and for another process in a running one ([`exec`]).
+//!
+//! Here the areas' steps are put into the order that the kernel and the specification dictate; what each step says is the business of
+//! the areas' own `plan.rs`.
+
+use std::path::{Path, PathBuf};
+
+use crate::cgroups;
+use crate::hooks::{self, Moment};
+use crate::host::Host;
+use crate::id::ContainerId;
+use crate::launch::protocol::{FromInit, ToInit};
+use crate::namespaces::plan::{id_maps, namespaces, root_id, time_offsets};
+use crate::namespaces::{Kind, NamespaceStep, Namespaces};
+use crate::process::plan as process_plan;
+use crate::rootfs::plan as rootfs_plan;
+use crate::rootfs::steps::{MountKind, OpenedBy};
+use crate::rootfs::{RootfsStep, plan::RootfsPlan};
+use crate::seccomp::{self, Filter};
+use crate::spec::{Field, IdMapping, Linux, Process, Spec};
+use crate::state::Record;
+
+use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Plan, Planned, StartSignal, Topology};
+
+/// What the command line says about a container or process to be made.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The container.
+    pub id: ContainerId,
+    /// The bundle, absolute.
+    pub bundle: PathBuf,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub no_new_keyring: bool,
+    /// `--preserve-fds`, with those that `LISTEN_FDS` adds.
+    pub preserve_fds: u32,
+    /// `--console-socket`.
+    pub console_socket: Option<PathBuf>,
+    /// `--pid-file`.
+    pub pid_file: Option<PathBuf>,
+    /// What starts the program.
+    pub start: StartSignal,
+    /// The caller will not stay to serve a terminal.
+    pub detached: bool,
+}
+
+impl Request {
+    /// A request for tests and for `rt plan`.
+    pub fn plain(id: ContainerId, bundle: PathBuf) -> Self {
+        Self {
+            id,
+            bundle,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+            console_socket: None,
+            pid_file: None,
+            start: StartSignal::Fifo,
+            detached: false,
+        }
+    }
+
+    fn keyring(&self) -> Option<String> {
+        (!self.no_new_keyring).then(|| format!("_ses.{}", self.id))
+    }
+}
+
+fn flag<S>(step: S, name: &'static str) -> Planned<S> {
+    Planned::new(step, Origin::Flag(name))
+}
+
+fn default<S>(step: S, name: &'static str) -> Planned<S> {
+    Planned::new(step, Origin::Default(name))
+}
+
+/// The plan of a new container. The findings of all areas are collected; if there are problems, the plan must not be carried out.
+pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findings) -> Plan {
+    check_version(spec, findings);
+    let linux = spec.linux.clone().unwrap_or_default();
+    refuse_unsupported(spec, &linux, findings);
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    hooks::plan(&hooks, findings);
+    let namespaces = namespaces(&linux, findings);
+    let maps = id_maps(&linux, &namespaces, host, findings);
+    let offsets = time_offsets(&linux, &namespaces, findings);
+    let cgroup = cgroup(&linux, &request.id, host, &namespaces, findings);
+    let directories: Vec<(PathBuf, PathBuf)> =
+        cgroup.places.iter().map(|planned| (planned.step.mount.clone(), planned.step.directory())).collect();
+    let rootfs = rootfs_plan::plan(
+        &rootfs_plan::Input {
+            spec,
+            linux: &linux,
+            namespaces: &namespaces,
+            host,
+            bundle: &request.bundle,
+            no_pivot: request.no_pivot,
+            cgroup_directories: &directories,
+        },
+        findings,
+    );
+    let field = Field::new("linux.seccomp");
+    let seccomp = linux.seccomp.as_ref().and_then(|config| seccomp::plan::plan(config, &field, findings));
+    refuse_listener(seccomp.as_ref(), &field, findings);
+    let gid_method = maps.iter().find(|map| map.which == crate::namespaces::idmap::Which::Gid).map(|map| map.method);
+    let process = spec.process.as_ref().map(|process| {
+        let input = process_plan::Input {
+            process,
+            namespaces: &namespaces,
+            uid_mappings: &linux.uid_mappings,
+            gid_mappings: &linux.gid_mappings,
+            gid_method,
+            host,
+            seccomp: seccomp.is_some(),
+            preserve_fds: request.preserve_fds,
+            keyring: request.keyring(),
+            exec: false,
+        };
+        process_plan::plan(&input, findings)
+    });
+    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    check_terminal(terminal, request, findings);
+    let topology = if namespaces.is_joined(Kind::User) { Topology::Bridged } else { Topology::Direct };
+    let parts = Parts {
+        request,
+        host,
+        topology,
+        namespaces: &namespaces,
+        maps,
+        offsets,
+        root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
+        has_cgroup: !cgroup.places.is_empty(),
+        born_in_cgroup: cgroup.v2().is_some(),
+        rootfs: &rootfs,
+        process: process.unwrap_or_default(),
+        hooks: &hooks,
+        terminal,
+    };
+    Plan {
+        id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        annotations: spec.annotations.clone(),
+        topology,
+        launcher: parts.launcher(),
+        bridge: parts.bridge(),
+        init: parts.init(),
+        rootfs: rootfs.rootfs.clone(),
+        process: spec.process.clone(),
+        cgroup,
+        seccomp,
+        warnings: std::mem::take(&mut findings.warnings),
+    }
+}
+
+fn check_version(spec: &Spec, findings: &mut Findings) {
+    let field = Field::new("ociVersion");
+    match &spec.oci_version {
+        None => findings.problem(field, "missing; expected a version of the specification, such as 1.3.0"),
+        Some(version) if !version.starts_with("1.") => {
+            findings.problem(field, format!("version {version:?} is not supported; expected 1.x"));
+        }
+        Some(_) => {}
+    }
+}
+
+/// What the config may ask for and this version cannot do: refused rather than ignored.
+fn refuse_unsupported(spec: &Spec, linux: &Linux, findings: &mut Findings) {
+    let mut refuse = |set: bool, field: &str| {
+        if set {
+            findings.problem(Field::new(field), "not supported yet by this version of rt");
+        }
+    };
+    let process = spec.process.as_ref();
+    let set = |value: Option<&String>| value.is_some_and(|text| !text.is_empty());
+    refuse(!linux.net_devices.is_empty(), "linux.netDevices");
+    refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
+    refuse(linux.memory_policy.is_some(), "linux.memoryPolicy");
+    refuse(linux.personality.is_some(), "linux.personality");
+    refuse(set(process.and_then(|process| process.apparmor_profile.as_ref())), "process.apparmorProfile");
+    refuse(set(process.and_then(|process| process.selinux_label.as_ref())), "process.selinuxLabel");
+    // A mount label means nothing where SELinux is not active (conformance item 22): there is nothing to be refused then.
+    if set(linux.mount_label.as_ref()) {
+        findings.warning(Field::new("linux.mountLabel"), "left out: SELinux labels are not supported yet by this version of rt");
+    }
+    if process.is_some_and(|process| process.exec_cpu_affinity.is_some()) {
+        findings.warning(Field::new("process.execCPUAffinity"), "left out: not supported yet by this version of rt");
+    }
+}
+
+fn refuse_listener(filter: Option<&Filter>, field: &Field, findings: &mut Findings) {
+    if filter.is_some_and(|filter| filter.listener.is_some()) {
+        findings.problem(field.key("listenerPath"), "not supported yet by this version of rt");
+    }
+}
+
+fn check_terminal(terminal: bool, request: &Request, findings: &mut Findings) {
+    let field = Field::new("process.terminal");
+    if terminal && request.detached && request.console_socket.is_none() {
+        findings.problem(
+            field,
+            "true without --console-socket; expected a socket that gets the terminal, because nobody stays to serve it",
+        );
+    } else if !terminal && request.console_socket.is_some() {
+        findings.problem(field, "false with --console-socket; expected true");
+    } else if terminal && !request.detached && request.console_socket.is_some() {
+        findings.problem(field, "a terminal in the foreground with --console-socket; expected one or the other");
+    }
+}
+
+fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, namespaces: &Namespaces, findings: &mut Findings) -> cgroups::CgroupPlan {
+    // "Cgroup ownership": given away if the container has a cgroup namespace and a user namespace of its own.
+    let owned = namespaces.is_new(Kind::Cgroup) && namespaces.is_new(Kind::User);
+    let owner = owned.then(|| crate::namespaces::idmap::host_id(&linux.uid_mappings, 0)).flatten();
+    let input = cgroups::Input {
+        id: id.as_str(),
+        cgroups_path: linux.cgroups_path.as_deref().filter(|path| !path.is_empty()),
+        resources: linux.resources.as_ref(),
+        devices: &linux.devices,
+        facts: &host.cgroups,
+        privileged: host.cgroups_required,
+        owner,
+    };
+    cgroups::plan(&input, findings)
+}
+
+/// What the lists of the processes are made from.
+struct Parts<'a> {
+    request: &'a Request,
+    host: &'a Host,
+    topology: Topology,
+    namespaces: &'a Namespaces,
+    maps: Vec<crate::namespaces::idmap::IdMap>,
+    offsets: Vec<crate::namespaces::steps::ClockOffset>,
+    root_ids: (u32, u32),
+    has_cgroup: bool,
+    born_in_cgroup: bool,
+    rootfs: &'a RootfsPlan,
+    process: process_plan::ProcessPlan,
+    hooks: &'a crate::spec::Hooks,
+    terminal: bool,
+}
+
+impl Parts<'_> {
+    fn direct(&self) -> bool {
+        self.topology == Topology::Direct
+    }
+
+    fn field(&self, kind: Kind) -> Origin {
+        Origin::Config(self.namespaces.field(kind))
+    }
+
+    fn has_runtime_hooks(&self) -> bool {
+        !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty()
+    }
+
+    fn launcher(&self) -> Vec<Planned<LauncherStep>> {
+        let mut steps = self.open();
+        if self.request.start == StartSignal::Fifo {
+            steps.push(default(LauncherStep::MakeFifo, "start is a command of its own"));
+        }
+        let cgroup = || Origin::Config(Field::new("linux.cgroupsPath"));
+        if self.has_cgroup {
+            steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
+        }
+        steps.push(self.clone_step());
+        let join_cgroups = |steps: &mut Vec<_>| {
+            if self.has_cgroup {
+                steps.push(Planned::new(LauncherStep::JoinCgroups, cgroup()));
+                steps.push(Planned::new(LauncherStep::Tell(ToInit::CgroupsJoined), cgroup()));
+            }
+        };
+        if self.direct() {
+            for map in &self.maps {
+                steps.push(Planned::new(
+                    LauncherStep::WriteIdMap(map.clone()),
+                    Field::new(format!("linux.{}Mappings", map.which)),
+                ));
+            }
+            if !self.maps.is_empty() {
+                steps.push(Planned::new(LauncherStep::Tell(ToInit::IdsMapped), self.field(Kind::User)));
+            }
+            join_cgroups(&mut steps);
+        } else {
+            join_cgroups(&mut steps);
+            steps.push(Planned::new(LauncherStep::AwaitBirth, self.field(Kind::User)));
+        }
+        if self.terminal {
+            steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
+        }
+        if self.has_runtime_hooks() {
+            let hooks = || Origin::Config(Field::new("hooks"));
+            steps.push(Planned::new(LauncherStep::Await(FromInit::RootfsBuilt), hooks()));
+            for (moment, list) in [(Moment::Prestart, &self.hooks.prestart), (Moment::CreateRuntime, &self.hooks.create_runtime)]
+            {
+                if !list.is_empty() {
+                    let field = Field::new("hooks").key(moment.name());
+                    steps.push(Planned::new(LauncherStep::Hooks(hooks::steps(list, moment)), field));
+                }
+            }
+            steps.push(Planned::new(LauncherStep::Tell(ToInit::HooksDone), hooks()));
+        }
+        steps.extend(closing(self.request, true));
+        steps
+    }
+
+    /// Everything that is opened with the caller's rights and in the caller's namespaces.
+    fn open(&self) -> Vec<Planned<LauncherStep>> {
+        let mut steps = Vec::new();
+        for (kind, path) in &self.namespaces.joined {
+            steps.push(Planned::new(LauncherStep::OpenNamespace { kind: *kind, path: path.clone() }, self.field(*kind)));
+        }
+        for planned in &self.rootfs.build {
+            let step = match &planned.step {
+                RootfsStep::AttachRoot { path, opened_by: OpenedBy::Launcher } => LauncherStep::OpenRootfs { path: path.clone() },
+                RootfsStep::Mount(mount) => match &mount.kind {
+                    MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => {
+                        LauncherStep::OpenSource { index: mount.index, path: source.clone(), recursive: *recursive }
+                    }
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            steps.push(Planned { step, origin: planned.origin.clone() });
+        }
+        if let Some(path) = &self.request.console_socket {
+            steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
+        }
+        steps
+    }
+
+    fn clone_step(&self) -> Planned<LauncherStep> {
+        let bridge = !self.direct();
+        let made_at_birth = |kind: &&Kind| !matches!(kind, Kind::Cgroup | Kind::Time);
+        let entered = |kind: &Kind| !matches!(kind, Kind::Mount | Kind::Cgroup | Kind::User);
+        let step = LauncherStep::Clone {
+            new: if bridge { Vec::new() } else { self.namespaces.new.iter().filter(made_at_birth).copied().collect() },
+            inside: if bridge {
+                Vec::new()
+            } else {
+                self.namespaces.joined.iter().map(|(kind, _)| *kind).filter(entered).collect()
+            },
+            into_cgroup: self.born_in_cgroup,
+            bridge,
+        };
+        Planned::new(step, Field::new("linux.namespaces"))
+    }
+
+    /// The bridge joins what only a process that does not come back can join: the user namespace. A privileged caller joins the
+    /// others before, with its own rights; another one gets the right to join them only in the user namespace.
+    fn bridge(&self) -> Vec<Planned<BridgeStep>> {
+        if self.direct() {
+            return Vec::new();
+        }
+        let mut steps = Vec::new();
+        if self.has_cgroup {
+            steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupsJoined), Field::new("linux.cgroupsPath")));
+        }
+        let mut joins: Vec<&(Kind, PathBuf)> =
+            self.namespaces.joined.iter().filter(|(kind, _)| !matches!(kind, Kind::Mount | Kind::Cgroup)).collect();
+        let user_last = self.host.privileged();
+        joins.sort_by_key(|(kind, _)| (*kind == Kind::User) == user_last);
+        for (kind, path) in joins {
+            let join = NamespaceStep::Join { kind: *kind, path: path.clone() };
+            steps.push(Planned::new(BridgeStep::Namespace(join), self.field(*kind)));
+        }
+        let new = self.namespaces.new.iter().filter(|kind| !matches!(kind, Kind::Cgroup | Kind::Time)).copied().collect();
+        steps.push(Planned::new(BridgeStep::CloneInit { new }, Field::new("linux.namespaces")));
+        steps
+    }
+
+    fn init(&self) -> Vec<Planned<InitStep>> {
+        let mut steps = Vec::new();
+        self.enter_namespaces(&mut steps);
+        let mut cgroup_section = Some(self.cgroup_section());
+        for planned in &self.rootfs.build {
+            let is_cgroup = matches!(&planned.step, RootfsStep::Mount(mount) if matches!(mount.kind, MountKind::Cgroup(_)));
+            if is_cgroup {
+                steps.extend(cgroup_section.take().unwrap_or_default());
+            }
+            steps.push(planned.clone().into_step(InitStep::Rootfs));
+        }
+        steps.extend(self.process.terminal.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
+        if self.has_runtime_hooks() {
+            steps.push(Planned::new(InitStep::Send(FromInit::RootfsBuilt), Field::new("hooks")));
+            steps.push(Planned::new(InitStep::Await(ToInit::HooksDone), Field::new("hooks")));
+        }
+        self.hooks(Moment::CreateContainer, &mut steps);
+        steps.extend(cgroup_section.take().unwrap_or_default());
+        steps.extend(self.rootfs.enter.iter().map(|planned| planned.clone().into_step(InitStep::Rootfs)));
+        steps.extend(self.process.become_user.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
+        steps.extend(getting_ready(self.request.start));
+        self.hooks(Moment::StartContainer, &mut steps);
+        steps.extend(ending(&self.process));
+        steps
+    }
+
+    fn hooks(&self, moment: Moment, steps: &mut Vec<Planned<InitStep>>) {
+        let list = moment.of(self.hooks);
+        if !list.is_empty() {
+            steps.push(Planned::new(InitStep::Hooks(hooks::steps(list, moment)), Field::new("hooks").key(moment.name())));
+        }
+    }
+
+    fn enter_namespaces(&self, steps: &mut Vec<Planned<InitStep>>) {
+        let user = || self.field(Kind::User);
+        if !self.maps.is_empty() && self.direct() {
+            steps.push(Planned::new(InitStep::Await(ToInit::IdsMapped), user()));
+        }
+        let mut namespace = |step: NamespaceStep, origin: Origin| steps.push(Planned::new(InitStep::Namespace(step), origin));
+        if self.namespaces.has(Kind::User) {
+            let (uid, gid) = self.root_ids;
+            namespace(NamespaceStep::BecomeRoot { uid, gid, drop_groups: true }, user());
+        }
+        if self.namespaces.is_new(Kind::Network) {
+            namespace(NamespaceStep::LoopbackUp, self.field(Kind::Network));
+        }
+        if self.namespaces.is_new(Kind::Time) {
+            namespace(NamespaceStep::NewTime { offsets: self.offsets.clone() }, self.field(Kind::Time));
+        }
+        if let Some((kind, path)) = self.namespaces.joined.iter().find(|(kind, _)| *kind == Kind::Mount) {
+            namespace(NamespaceStep::Join { kind: *kind, path: path.clone() }, self.field(Kind::Mount));
+        }
+        steps.extend(self.process.first.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
+    }
+
+    /// The cgroup namespace shows as its root the groups that the process is in when it is made: it has to be in them.
+    fn cgroup_section(&self) -> Vec<Planned<InitStep>> {
+        let mut steps = Vec::new();
+        if self.has_cgroup && self.direct() {
+            steps.push(Planned::new(InitStep::Await(ToInit::CgroupsJoined), Field::new("linux.cgroupsPath")));
+        }
+        if self.namespaces.is_new(Kind::Cgroup) {
+            let unshare = NamespaceStep::Unshare { kinds: vec![Kind::Cgroup] };
+            steps.push(Planned::new(InitStep::Namespace(unshare), self.field(Kind::Cgroup)));
+        }
+        if let Some((kind, path)) = self.namespaces.joined.iter().find(|(kind, _)| *kind == Kind::Cgroup) {
+            let join = NamespaceStep::Join { kind: *kind, path: path.clone() };
+            steps.push(Planned::new(InitStep::Namespace(join), self.field(Kind::Cgroup)));
+        }
+        steps
+    }
+}
+
+/// The end of the launcher's list, the same for every kind of plan.
+fn closing(request: &Request, record: bool) -> Vec<Planned<LauncherStep>> {
+    let protocol = |step| default(step, "the protocol");
+    let mut steps = vec![protocol(LauncherStep::Await(FromInit::Ready))];
+    if record {
+        steps.push(protocol(LauncherStep::Record));
+    }
+    if let Some(path) = &request.pid_file {
+        steps.push(flag(LauncherStep::WritePidFile { path: path.clone() }, "--pid-file"));
+    }
+    steps.push(protocol(LauncherStep::Tell(ToInit::Released)));
+    if request.start == StartSignal::Link {
+        steps.push(protocol(LauncherStep::Tell(ToInit::Start)));
+        steps.push(protocol(LauncherStep::AwaitExecution));
+    }
+    steps
+}
+
+fn getting_ready(start: StartSignal) -> Vec<Planned<InitStep>> {
+    let protocol = |step| default(step, "the protocol");
+    vec![
+        protocol(InitStep::Send(FromInit::Ready)),
+        protocol(InitStep::Await(ToInit::Released)),
+        protocol(InitStep::AwaitStart(start)),
+    ]
+}
+
+fn ending(process: &process_plan::ProcessPlan) -> Vec<Planned<InitStep>> {
+    let last = process.last.iter().map(|planned| planned.clone().into_step(InitStep::Process));
+    let execute = Planned::new(InitStep::Execute, Field::new("process.args"));
+    last.chain([execute]).collect()
+}
+
+/// The plan of another process in a running container: everything it has to know is in the record.
+pub fn exec(
+    record: &Record,
+    process: &Process,
+    seccomp: Option<Filter>,
+    request: &Request,
+    host: &Host,
+    findings: &mut Findings,
+) -> Plan {
+    let linux = Linux { namespaces: record.namespaces.clone(), ..Linux::default() };
+    let namespaces = namespaces(&linux, findings);
+    let maps = (&record.uid_mappings, &record.gid_mappings);
+    let input = process_plan::Input {
+        process,
+        namespaces: &namespaces,
+        uid_mappings: maps.0,
+        gid_mappings: maps.1,
+        gid_method: denies_setgroups(maps.1, host).then_some(crate::namespaces::idmap::Method::Single),
+        host,
+        seccomp: seccomp.is_some(),
+        preserve_fds: request.preserve_fds,
+        keyring: record.keyring.clone(),
+        exec: true,
+    };
+    let parts = process_plan::plan(&input, findings);
+    check_terminal(process.terminal, request, findings);
+    let has_cgroup = !record.cgroup.directories.is_empty();
+    Plan {
+        id: record.id.clone(),
+        bundle: record.bundle.clone(),
+        rootfs: record.rootfs.clone(),
+        annotations: record.annotations.clone(),
+        topology: Topology::Bridged,
+        launcher: exec_launcher(record, process, request, has_cgroup),
+        bridge: exec_bridge(&namespaces, has_cgroup),
+        init: exec_init(&namespaces, maps, &parts, request.start),
+        process: Some(process.clone()),
+        cgroup: cgroups::CgroupPlan::default(),
+        seccomp,
+        warnings: std::mem::take(&mut findings.warnings),
+    }
+}
+
+/// A single group id that was mapped without privilege (see [`crate::namespaces::idmap::Method::Single`]).
+fn denies_setgroups(map: &[IdMapping], host: &Host) -> bool {
+    matches!(map, [only] if only.size == 1) && !host.can(crate::process::capabilities::SETGID)
+}
+
+fn exec_launcher(record: &Record, process: &Process, request: &Request, has_cgroup: bool) -> Vec<Planned<LauncherStep>> {
+    let container = |step| default(step, "exec joins the container");
+    let mut steps = Vec::new();
+    if let Some(path) = &request.console_socket {
+        steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
+    }
+    let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
+    steps.push(container(LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, bridge: true }));
+    if has_cgroup {
+        steps.push(container(LauncherStep::JoinCgroups));
+        steps.push(container(LauncherStep::Tell(ToInit::CgroupsJoined)));
+    }
+    steps.push(container(LauncherStep::AwaitBirth));
+    if process.terminal {
+        steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
+    }
+    steps.extend(closing(request, false));
+    steps
+}
+
+fn exec_bridge(namespaces: &Namespaces, has_cgroup: bool) -> Vec<Planned<BridgeStep>> {
+    let container = |step| default(step, "exec joins the container");
+    let mut steps = Vec::new();
+    if has_cgroup {
+        steps.push(container(BridgeStep::Await(ToInit::CgroupsJoined)));
+    }
+    let kinds: Vec<Kind> = Kind::all().filter(|kind| namespaces.has(*kind)).collect();
+    if !kinds.is_empty() {
+        steps.push(container(BridgeStep::Namespace(NamespaceStep::JoinContainer { kinds })));
+    }
+    steps.push(container(BridgeStep::CloneInit { new: Vec::new() }));
+    steps
+}
+
+fn exec_init(
+    namespaces: &Namespaces,
+    maps: (&Vec<IdMapping>, &Vec<IdMapping>),
+    parts: &process_plan::ProcessPlan,
+    start: StartSignal,
+) -> Vec<Planned<InitStep>> {
+    let mut steps = Vec::new();
+    if namespaces.has(Kind::User) {
+        let step = NamespaceStep::BecomeRoot { uid: root_id(maps.0), gid: root_id(maps.1), drop_groups: true };
+        steps.push(default(InitStep::Namespace(step), "exec joins the container"));
+    }
+    if !namespaces.has(Kind::Mount) {
+        steps.push(default(InitStep::EnterRoot, "exec joins the container"));
+    }
+    let widen = |planned: &Planned<_>| planned.clone().into_step(InitStep::Process);
+    steps.extend(parts.first.iter().map(widen));
+    steps.extend(parts.terminal.iter().map(widen));
+    steps.extend(parts.become_user.iter().map(widen));
+    steps.extend(getting_ready(start));
+    steps.extend(ending(parts));
+    steps
+}
+
+/// An absolute form of a bundle path: an absolute one as it is, because engines compare it.
+pub fn absolute(path: &Path, cwd: &Path) -> PathBuf {
+    if path.is_absolute() { path.to_owned() } else { cwd.join(path).components().collect() }
+}

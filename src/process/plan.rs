@@ -1,0 +1,217 @@
+//! From `process` to steps: before the root changes nothing, after it in an order that the kernel dictates.
+//!
+//! Limits before the user changes (raising needs privilege), the bounding set before the user (CAP_SETPCAP), groups before the user,
+//! capabilities after it, no_new_privs before a filter unless the filter needs CAP_SYS_ADMIN instead.
+
+use std::path::PathBuf;
+
+use crate::host::Host;
+use crate::namespaces::idmap::{Method, host_id};
+use crate::namespaces::{Kind, Namespaces};
+use crate::plan::{Findings, Origin, Planned};
+use crate::spec::{Field, IdMapping, Process};
+use crate::sys::tty::Size;
+
+use super::capabilities::{self, ALL, SETGID, Sets};
+use super::rlimits;
+use super::scheduler;
+use super::steps::{ProcessStep, UserStep};
+
+/// What planning the process looks at.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The process as configured.
+    pub process: &'a Process,
+    /// The namespaces of the container.
+    pub namespaces: &'a Namespaces,
+    /// The id maps, if the container has a user namespace whose maps are known.
+    pub uid_mappings: &'a [IdMapping],
+    /// See `uid_mappings`.
+    pub gid_mappings: &'a [IdMapping],
+    /// How the gid map is written; a single one denies setgroups.
+    pub gid_method: Option<Method>,
+    /// The machine.
+    pub host: &'a Host,
+    /// There is a seccomp filter.
+    pub seccomp: bool,
+    /// `--preserve-fds`.
+    pub preserve_fds: u32,
+    /// The name of the session keyring, unless `--no-new-keyring`.
+    pub keyring: Option<String>,
+    /// A container that runs already: nothing is made in it.
+    pub exec: bool,
+}
+
+/// The steps of init.
+#[derive(Debug, Default)]
+pub struct ProcessPlan {
+    /// First of all.
+    pub first: Vec<Planned<ProcessStep>>,
+    /// When the mounts are there.
+    pub terminal: Vec<Planned<ProcessStep>>,
+    /// Inside of the root, up to the point where init is ready.
+    pub become_user: Vec<Planned<ProcessStep>>,
+    /// After start, right before the program.
+    pub last: Vec<Planned<ProcessStep>>,
+}
+
+/// Plans the process.
+pub fn plan(input: &Input<'_>, findings: &mut Findings) -> ProcessPlan {
+    let process = input.process;
+    check_strings(process, findings);
+    let mut plan = ProcessPlan::default();
+    plan.first.push(Planned::new(ProcessStep::NewSession, Origin::Default("a session of its own")));
+    if let Some(name) = &input.keyring {
+        plan.first
+            .push(Planned::new(ProcessStep::Keyring { name: name.clone() }, Origin::Default("a session keyring of its own")));
+    }
+    if process.terminal {
+        let size = process.console_size.as_ref().map(|size| Size { rows: clamp(size.height), columns: clamp(size.width) });
+        let console = !input.exec && input.namespaces.is_new(Kind::Mount);
+        plan.terminal.push(Planned::new(ProcessStep::Terminal { size, console }, Field::new("process.terminal")));
+    }
+    priorities(process, &mut plan, findings);
+    limits(process, &mut plan, findings);
+    directory(process, input.exec, &mut plan, findings);
+    let user = user(input, findings);
+    let uid = user.uid;
+    let sets = capability_sets(input, findings);
+    if let Some((sets, origin)) = &sets {
+        plan.become_user.push(Planned::new(ProcessStep::LimitBounding(sets.bounding), origin.clone()));
+    }
+    plan.become_user.push(Planned::new(ProcessStep::User(user), Field::new("process.user")));
+    if let Some((sets, origin)) = sets {
+        let for_seccomp = input.seccomp && !process.no_new_privileges;
+        plan.become_user.push(Planned::new(ProcessStep::Capabilities { sets, for_seccomp }, origin));
+    }
+    if process.no_new_privileges {
+        plan.become_user.push(Planned::new(ProcessStep::NoNewPrivileges, Field::new("process.noNewPrivileges")));
+    }
+    if super::program::variable(&process.env, "HOME").is_none() {
+        plan.become_user.push(Planned::new(ProcessStep::Home { uid }, Origin::Default("HOME of the user")));
+    }
+    plan.become_user.push(Planned::new(ProcessStep::FindProgram, Field::new("process.args")));
+    let preserve = input.preserve_fds;
+    let origin = if preserve > 0 { Origin::Flag("--preserve-fds") } else { Origin::Default("no descriptor of the caller's") };
+    plan.become_user.push(Planned::new(ProcessStep::CloseDescriptors { preserve }, origin));
+    plan.last.push(Planned::new(ProcessStep::CleanSignals, Origin::Default("no signal is blocked or ignored")));
+    if input.seccomp {
+        plan.last.push(Planned::new(ProcessStep::Seccomp, Field::new("linux.seccomp")));
+    }
+    plan
+}
+
+/// Terminals count in 16 bits.
+fn clamp(characters: u64) -> u16 {
+    u16::try_from(characters).unwrap_or(u16::MAX)
+}
+
+fn check_strings(process: &Process, findings: &mut Findings) {
+    let field = Field::new("process.args");
+    if process.args.first().is_none_or(String::is_empty) {
+        findings.problem(field.clone(), "empty; expected the program and its arguments");
+    }
+    for (index, text) in process.args.iter().enumerate().filter(|(_, text)| text.contains('\0')) {
+        findings.problem(field.index(index), format!("{text:?} contains a NUL"));
+    }
+    for (index, entry) in process.env.iter().enumerate() {
+        let field = Field::new("process.env").index(index);
+        if entry.contains('\0') {
+            findings.problem(field, format!("{entry:?} contains a NUL"));
+        } else if !entry.contains('=') || entry.starts_with('=') {
+            findings.problem(field, format!("{entry:?}: expected NAME=value"));
+        }
+    }
+}
+
+fn priorities(process: &Process, plan: &mut ProcessPlan, findings: &mut Findings) {
+    if let Some(value) = process.oom_score_adj {
+        let field = Field::new("process.oomScoreAdj");
+        if !(-1000..=1000).contains(&value) {
+            findings.problem(field.clone(), format!("{value}: expected -1000 to 1000"));
+        }
+        plan.become_user.push(Planned::new(ProcessStep::OomScoreAdj(value), field));
+    }
+    let field = Field::new("process.scheduler");
+    if let Some(attributes) = process.scheduler.as_ref().and_then(|config| scheduler::plan(config, &field, findings)) {
+        plan.become_user.push(Planned::new(ProcessStep::Scheduler(attributes), field));
+    }
+    let field = Field::new("process.ioPriority");
+    if let Some(value) = process.io_priority.as_ref().and_then(|config| scheduler::io_priority(config, &field, findings)) {
+        plan.become_user.push(Planned::new(ProcessStep::IoPriority(value), field));
+    }
+}
+
+fn limits(process: &Process, plan: &mut ProcessPlan, findings: &mut Findings) {
+    for (step, field) in rlimits::plan(&process.rlimits, &Field::new("process.rlimits"), findings) {
+        if step.resource == libc::RLIMIT_NOFILE {
+            // Init itself opens one more descriptor when it is started.
+            plan.become_user.push(Planned::new(ProcessStep::RaiseLimit(step.clone()), field.clone()));
+            plan.last.push(Planned::new(ProcessStep::SetLimit(step), field));
+        } else {
+            plan.become_user.push(Planned::new(ProcessStep::SetLimit(step), field));
+        }
+    }
+}
+
+fn directory(process: &Process, exec: bool, plan: &mut ProcessPlan, findings: &mut Findings) {
+    let field = Field::new("process.cwd");
+    if !process.cwd.starts_with('/') {
+        findings.problem(field.clone(), format!("{:?}: expected an absolute path", process.cwd));
+    }
+    let cwd = ProcessStep::Cwd { path: PathBuf::from(&process.cwd), make: !exec };
+    plan.become_user.push(Planned::new(cwd, field));
+    let field = Field::new("process.user.umask");
+    let (umask, origin) = match process.user.umask {
+        None => (0o022, Origin::Default("umask 0022")),
+        Some(value) => match u32::try_from(value).ok().filter(|mask| *mask <= 0o777) {
+            Some(mask) => (mask, Origin::Config(field)),
+            None => {
+                findings.problem(field.clone(), format!("{value}: expected 0 to {} (octal 0777)", 0o777));
+                (0, Origin::Config(field))
+            }
+        },
+    };
+    plan.become_user.push(Planned::new(ProcessStep::Umask(umask), origin));
+}
+
+fn user(input: &Input<'_>, findings: &mut Findings) -> UserStep {
+    let field = Field::new("process.user");
+    let user = &input.process.user;
+    let mut id = |field: Field, value: i64, map: &[IdMapping]| {
+        // (uid_t)-1 means "leave unchanged" to the kernel: a container that asked for it would stay root.
+        let Some(id) = u32::try_from(value).ok().filter(|id| *id != u32::MAX) else {
+            findings.problem(field, format!("{value}: expected 0 to {}", u32::MAX - 1));
+            return 0;
+        };
+        if !map.is_empty() && host_id(map, id).is_none() {
+            findings.problem(field, format!("{id} is not mapped in the user namespace"));
+        }
+        id
+    };
+    let uid = id(field.key("uid"), user.uid, input.uid_mappings);
+    let gid = id(field.key("gid"), user.gid, input.gid_mappings);
+    let list = field.key("additionalGids");
+    let groups: Vec<u32> =
+        user.additional_gids.iter().enumerate().map(|(index, gid)| id(list.index(index), *gid, input.gid_mappings)).collect();
+    let allowed = match input.gid_method {
+        Some(method) => method != Method::Single,
+        None => input.namespaces.has(Kind::User) || input.host.can(SETGID),
+    };
+    if !allowed && !groups.is_empty() {
+        findings.problem(list, "cannot be set: this caller may map one group id only, and then setgroups is denied");
+    }
+    // In a joined user namespace setgroups may be denied; there an empty list is not insisted on.
+    let insist = allowed && (!groups.is_empty() || !input.namespaces.is_joined(Kind::User));
+    UserStep { uid, gid, groups: insist.then_some(groups) }
+}
+
+fn capability_sets(input: &Input<'_>, findings: &mut Findings) -> Option<(Sets, Origin)> {
+    let field = Field::new("process.capabilities");
+    let grantable = if input.namespaces.has(Kind::User) { ALL } else { input.host.permitted };
+    match &input.process.capabilities {
+        Some(config) => Some((capabilities::plan(config, grantable, &field, findings), Origin::Config(field))),
+        // Absent: the kernel's rules alone decide; without a user namespace a root process keeps what the caller has.
+        None => None,
+    }
+}

@@ -1,0 +1,85 @@
+//! Finding and executing the program, with the words that engines derive exit codes from.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use crate::error::Failure;
+use crate::sys::{At, CallError, errno, fs, process};
+
+/// Where execvp(3) looks if there is no PATH.
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// Arguments and environment as execve(2) wants them.
+///
+/// # Errors
+/// If a string contains a NUL, which the plan has checked.
+pub fn c_strings(strings: &[String]) -> Result<Vec<CString>, Failure> {
+    let convert = |text: &String| CString::new(text.as_bytes()).map_err(|_| Failure::because(format!("{text:?} contains a NUL")));
+    strings.iter().map(convert).collect()
+}
+
+/// The value of a variable in an environment; the last one wins.
+pub fn variable<'env>(env: &'env [String], name: &str) -> Option<&'env str> {
+    env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// Looks a program up as execvp(3) does, in the container's environment and with the payload's rights.
+///
+/// # Errors
+/// `executable file not found in $PATH`, `no such file or directory`, `permission denied`, `is a directory`.
+pub fn find(name: &str, env: &[String]) -> Result<PathBuf, Failure> {
+    if name.contains('/') {
+        return match check(Path::new(name)) {
+            Ok(()) => Ok(PathBuf::from(name)),
+            Err(error) if error.is(libc::ENOENT) || error.is(libc::ENOTDIR) => {
+                Err(Failure::because(format!("exec: {name:?}: stat {name}: {}", errno::text(error.errno))))
+            }
+            Err(error) => Err(Failure::because(format!("exec: {name:?}: {}", errno::text(error.errno)))),
+        };
+    }
+    let mut denied = false;
+    for directory in variable(env, "PATH").unwrap_or(DEFAULT_PATH).split(':') {
+        // An empty element means the current directory.
+        let candidate = Path::new(if directory.is_empty() { "." } else { directory }).join(name);
+        match check(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(error) => {
+                denied |= error.is(libc::EACCES) && fs::fstatat(At::Cwd, &candidate, 0).is_ok_and(|stat| !stat.is_dir())
+            }
+        }
+    }
+    if denied {
+        return Err(Failure::because(format!("exec: {name:?}: {}", errno::text(libc::EACCES))));
+    }
+    Err(Failure::because(format!("exec: {name:?}: executable file not found in $PATH")))
+}
+
+fn check(path: &Path) -> Result<(), CallError> {
+    let stat = fs::fstatat(At::Cwd, path, 0)?;
+    if stat.is_dir() {
+        return Err(CallError::new("execve", format!("{path:?}"), libc::EISDIR));
+    }
+    if !stat.is(libc::S_IFREG) || stat.mode & 0o111 == 0 {
+        return Err(CallError::new("execve", format!("{path:?}"), libc::EACCES));
+    }
+    fs::faccessat(At::Cwd, path, libc::X_OK)
+}
+
+/// Becomes the program. Returns only an error.
+///
+/// # Errors
+/// The kernel's, in the words of [`find`].
+pub fn execute(path: &Path, args: &[String], env: &[String]) -> Result<Infallible, Failure> {
+    let (argv, envp) = (c_strings(args)?, c_strings(env)?);
+    process::execve(path, &argv, &envp).map_err(|error| {
+        let text = format!("exec: {:?}: {}", args.first().map_or("", String::as_str), errno::text(error.errno));
+        let missing_interpreter = error.is(libc::ENOENT);
+        let failure = Failure { reason: Some(text), ..Failure::default() };
+        if missing_interpreter {
+            failure.hint("the file is there: its interpreter (#! line or ELF loader) is not")
+        } else {
+            failure
+        }
+    })
+}

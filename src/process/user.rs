@@ -1,0 +1,85 @@
+//! Becoming the user, and where that user lives.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use crate::error::{Doing, Failure};
+use crate::rootfs::{InRoot, Root};
+use crate::sys::{At, cred, fs};
+
+use super::steps::UserStep;
+
+/// The largest passwd file that is looked into.
+const MAX_PASSWD: usize = 1 << 20;
+
+/// Sets groups, group and user, keeping the permitted capabilities.
+///
+/// # Errors
+/// The kernel's.
+pub fn become_user(step: &UserStep) -> Result<(), Failure> {
+    own_stdio(step.uid)?;
+    cred::set_keep_caps(true)?;
+    if let Some(groups) = &step.groups {
+        cred::setgroups(groups)?;
+    }
+    cred::setresgid(step.gid)?;
+    cred::setresuid(step.uid)?;
+    cred::set_keep_caps(false)?;
+    Ok(())
+}
+
+/// Gives stdio to the user, so that opening /dev/stdout works for others than root. The real /dev/null stays root's; what cannot
+/// change its owner (a read-only filesystem, an id that is not mapped) can be used as it is.
+fn own_stdio(uid: u32) -> Result<(), Failure> {
+    for stream in [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+        let Ok(stat) = fs::fstat(stream) else { continue };
+        if stat.uid == uid || stat.is_char_device(1, 3) {
+            continue;
+        }
+        match fs::fchownat(At::Fd(stream), Path::new(""), uid, u32::MAX) {
+            Err(error) if matches!(error.errno, libc::EINVAL | libc::EPERM | libc::EROFS | libc::EOVERFLOW) => {}
+            other => other.doing(|| "give stdio to the user")?,
+        }
+    }
+    Ok(())
+}
+
+/// The home directory in the container's own /etc/passwd, or `/`. Only an absolute path without control characters is believed.
+///
+/// # Errors
+/// If there is a passwd file that cannot be read.
+pub fn home(uid: u32, root: Option<&Root>) -> Result<String, Failure> {
+    let passwd = InRoot::new("/etc/passwd");
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK;
+    let opened = match root {
+        Some(root) => root.open(&passwd, flags),
+        None => fs::openat(At::Cwd, passwd.as_path(), flags, 0),
+    };
+    let Ok(file) = opened else { return Ok("/".to_owned()) };
+    if !fs::fstat(&file)?.is(libc::S_IFREG) {
+        return Ok("/".to_owned());
+    }
+    let content = fs::read_to_end(&file, MAX_PASSWD).doing(|| "read /etc/passwd of the container")?;
+    Ok(home_in(&String::from_utf8_lossy(&content), uid).unwrap_or("/").to_owned())
+}
+
+/// passwd(5): name, password, uid, gid, comment, home, shell.
+fn home_in(passwd: &str, uid: u32) -> Option<&str> {
+    let uid = uid.to_string();
+    let line = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|line| line.get(2) == Some(&uid.as_str()))?;
+    let home = line.get(5).copied()?;
+    (home.starts_with('/') && !home.chars().any(char::is_control)).then_some(home)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn finds_the_home_by_number() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\n1000:x:5:5::/five:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\nbad:x:7:7::rel:/";
+        assert_eq!(super::home_in(passwd, 1000), Some("/home/alice"));
+        assert_eq!(super::home_in(passwd, 0), Some("/root"));
+        assert_eq!(super::home_in(passwd, 7), None);
+        assert_eq!(super::home_in(passwd, 8), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! [`ProcFs`]: the host's verified procfs, opened before any namespace is entered.
+//!
+//! Every write to procfs goes through this descriptor, and lookups below it neither follow links out nor cross mounts, so that
+//! an image cannot redirect a write with a mount or link of its own (CVE-2019-16884, CVE-2025-52881).
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::error::{Doing, Failure};
+use crate::sys::fs::{self, Resolve};
+use crate::sys::{At, CallError, CallResult};
+
+/// PROC_SUPER_MAGIC of linux/magic.h.
+const MAGIC: i64 = 0x9fa0;
+/// The root of every procfs has this inode number (PROC_ROOT_INO).
+const ROOT_INODE: u64 = 1;
+
+/// The host's procfs.
+#[derive(Debug)]
+pub struct ProcFs {
+    root: OwnedFd,
+}
+
+impl ProcFs {
+    /// Opens /proc and verifies that it is the root of a procfs.
+    ///
+    /// # Errors
+    /// If /proc is missing or is something else.
+    pub fn open() -> Result<Self, Failure> {
+        let open = || -> CallResult<OwnedFd> {
+            let root = fs::openat(At::Cwd, Path::new("/proc"), libc::O_PATH | libc::O_DIRECTORY, 0)?;
+            if fs::fstatfs(&root)?.magic != MAGIC || fs::fstat(&root)?.ino != ROOT_INODE {
+                return Err(CallError::new("fstatfs", "\"/proc\" is not a procfs", libc::EINVAL));
+            }
+            Ok(root)
+        };
+        Ok(Self { root: open().doing(|| "open the host's procfs")? })
+    }
+
+    /// Opens a file below, such as `self/oom_score_adj`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_file(&self, path: &str, flags: i32) -> CallResult<OwnedFd> {
+        fs::openat2(At::from(&self.root), Path::new(path), flags, 0, Resolve::PROC)
+    }
+
+    /// Writes a file below in one write(2).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn write(&self, path: &str, value: &str) -> CallResult<()> {
+        let file = self.open_file(path, libc::O_WRONLY)?;
+        let named = |error: CallError| CallError { args: format!("/proc/{path}, {value:?}"), ..error };
+        fs::write_all(&file, value.as_bytes()).map_err(named)
+    }
+
+    /// Reads a file below, at most one megabyte.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn read(&self, path: &str) -> CallResult<String> {
+        let file = self.open_file(path, libc::O_RDONLY)?;
+        let content = fs::read_to_end(&file, 1 << 20)?;
+        Ok(String::from_utf8_lossy(&content).into_owned())
+    }
+
+    /// Opens a descriptor of this process anew, following the magic link `self/fd/N`, with other flags.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn reopen(&self, fd: &OwnedFd, flags: i32) -> CallResult<OwnedFd> {
+        use std::os::fd::AsRawFd;
+        fs::openat(At::from(&self.root), Path::new(&format!("self/fd/{}", fd.as_raw_fd())), flags, 0)
+    }
+
+    /// Opens a namespace of a process, such as `self/ns/time_for_children`.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_namespace(&self, path: &str) -> CallResult<OwnedFd> {
+        fs::openat(At::from(&self.root), Path::new(path), libc::O_RDONLY, 0)
+    }
+
+    /// Opens what a magic link of a process leads to, such as `1234/root`, as an `O_PATH` descriptor.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn open_namespace_path(&self, path: &str) -> CallResult<OwnedFd> {
+        fs::openat(At::from(&self.root), Path::new(path), libc::O_PATH, 0)
+    }
+
+    /// The number of the descriptor, for a process that closes all others.
+    pub fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        std::os::fd::AsRawFd::as_raw_fd(&self.root)
+    }
+
+    /// The pid of the calling process in the pid namespace of this procfs.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn own_pid(&self) -> CallResult<i32> {
+        let link = fs::readlinkat(At::from(&self.root), Path::new("self"))?;
+        let pid = link.to_str().and_then(|text| text.parse().ok());
+        pid.ok_or_else(|| CallError::new("readlinkat", format!("/proc/self: {link:?}"), libc::EINVAL))
+    }
+
+    /// State letter and start time (in clock ticks since boot) of a process, fields 3 and 22 of proc_pid_stat(5).
+    ///
+    /// # Errors
+    /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
+    pub fn process_stat(&self, pid: i32) -> CallResult<(char, u64)> {
+        let text = self.read(&format!("{pid}/stat"))?;
+        // The second field is the command in parentheses and may contain anything; the last `)` ends it.
+        let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let state = fields.first().and_then(|field| field.chars().next());
+        let start = fields.get(19).and_then(|field| field.parse().ok());
+        state.zip(start).ok_or_else(|| CallError::new("read", format!("/proc/{pid}/stat: {text:?}"), libc::EINVAL))
+    }
+}

@@ -1,0 +1,63 @@
+//! `tmpcopyup`: what a tmpfs is about to hide is copied into it, with owners and modes.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use crate::error::{Doing, Failure};
+use crate::sys::{At, CallResult, fs};
+
+/// How deep directories are followed: far beyond real trees, short of exhausting the stack.
+const MAX_DEPTH: usize = 200;
+
+/// Copies the content of a directory into another one.
+///
+/// # Errors
+/// The kernel's; a full tmpfs (`ENOSPC`).
+pub fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Failure> {
+    let stat = fs::fstat(from)?;
+    fs::fchownat(At::from(to), Path::new(""), stat.uid, stat.gid)?;
+    copy_directory(from, to, 0).doing(|| "copy up into the new tmpfs")
+}
+
+fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: usize) -> CallResult<()> {
+    if depth > MAX_DEPTH {
+        return Err(crate::sys::CallError::new("openat", format!("more than {MAX_DEPTH} levels"), libc::ELOOP));
+    }
+    for name in fs::list_dir(from.as_fd())? {
+        copy_entry(from, to, Path::new(&name), depth)?;
+    }
+    Ok(())
+}
+
+fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &Path, depth: usize) -> CallResult<()> {
+    let stat = fs::fstatat(At::from(from), name, libc::AT_SYMLINK_NOFOLLOW)?;
+    match stat.kind {
+        libc::S_IFDIR => {
+            fs::mkdirat(At::from(to), name, 0o700)?;
+            let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+            let (inner_from, inner_to) = (fs::openat(At::from(from), name, flags, 0)?, fs::openat(At::from(to), name, flags, 0)?);
+            copy_directory(&inner_from, &inner_to, depth + 1)?;
+        }
+        libc::S_IFREG => copy_file(from, to, name)?,
+        libc::S_IFLNK => fs::symlinkat(&fs::readlinkat(At::from(from), name)?, At::from(to), name)?,
+        kind => fs::mknodat(At::from(to), name, kind, stat.mode, stat.rdev)?,
+    }
+    fs::fchownat(At::from(to), name, stat.uid, stat.gid)?;
+    if stat.kind != libc::S_IFLNK {
+        // After the owner: chown takes set-user-id bits away. The name is ours alone, the tmpfs is not attached yet.
+        fs::fchmodat(At::from(to), name, stat.mode)?;
+    }
+    Ok(())
+}
+
+fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &Path) -> CallResult<()> {
+    let source = fs::openat(At::from(from), name, libc::O_RDONLY | libc::O_NOFOLLOW, 0)?;
+    let target = fs::openat(At::from(to), name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o600)?;
+    let mut buffer = vec![0u8; 64 * 1024];
+    loop {
+        match fs::read(&source, &mut buffer)? {
+            0 => return Ok(()),
+            len => fs::write_all(&target, &buffer[..len])?,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Device nodes, made in a directory that was resolved below the root, or bound from the host.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::error::{Doing, Failure};
+use crate::sys::mount as call;
+use crate::sys::{At, CallError, fs};
+
+use super::root::{InRoot, MountPoint, Root};
+use super::steps::DeviceStep;
+
+/// Makes a device available.
+///
+/// # Errors
+/// The kernel's; or if something else is at its path.
+pub fn provide(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
+    if step.bind { bind(step, root) } else { make(step, root) }
+}
+
+fn make(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
+    let (parent, name) = root.make_parent(&step.path)?;
+    let device = libc::makedev(step.major, step.minor);
+    match fs::mknodat(At::from(&parent), &name, step.kind, step.mode, device) {
+        Err(error) if error.is(libc::EEXIST) => return expect_device(step, &parent, &name),
+        other => other?,
+    }
+    // The umask does not apply to what the config says; the name is new and ours.
+    fs::fchmodat(At::from(&parent), &name, step.mode)?;
+    if (step.uid, step.gid) != (0, 0) {
+        fs::fchownat(At::from(&parent), &name, step.uid, step.gid)?;
+    }
+    Ok(())
+}
+
+/// "If a file already exists at path that does not match the requested device, the runtime MUST generate an error"
+/// (config-linux.md, "Devices").
+fn expect_device(step: &DeviceStep, parent: &OwnedFd, name: &Path) -> Result<(), Failure> {
+    let stat = fs::fstatat(At::from(parent), name, libc::AT_SYMLINK_NOFOLLOW)?;
+    let matches = stat.is(step.kind) && (step.kind == libc::S_IFIFO || stat.rdev == libc::makedev(step.major, step.minor));
+    if matches {
+        return Ok(());
+    }
+    Err(Failure::because(format!(
+        "{} exists and is not the requested device: expected type {:o} {}:{}, found type {:o} {}:{}",
+        step.path,
+        step.kind >> 12,
+        step.major,
+        step.minor,
+        stat.kind >> 12,
+        libc::major(stat.rdev),
+        libc::minor(stat.rdev)
+    )))
+}
+
+/// A user namespace may not make device nodes: the host's node of the same name is bound, if it is the right one.
+fn bind(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
+    if step.kind == libc::S_IFIFO {
+        return make(step, root);
+    }
+    let source = step.path.as_path();
+    let node = fs::openat(At::Cwd, source, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+    let stat = fs::fstat(&node)?;
+    if !stat.is(step.kind) || stat.rdev != libc::makedev(step.major, step.minor) {
+        return Err(Failure::because(format!("the host's {} is not device {}:{}", source.display(), step.major, step.minor)));
+    }
+    let (parent, name) = root.make_parent(&step.path)?;
+    let exists = fs::fstatat(At::from(&parent), &name, libc::AT_SYMLINK_NOFOLLOW);
+    if exists.is_ok_and(|stat| stat.kind == step.kind) {
+        return expect_device(step, &parent, &name);
+    }
+    let detached = call::open_tree_clone(At::from(&node), Path::new(""), false, false)?;
+    let target = root.mount_point(&step.path, MountPoint::File)?;
+    Ok(call::move_mount(&detached, &target)?)
+}
+
+/// Makes a symbolic link. What is there stays, or makes way if `replace`: /dev/ptmx has to be the container's own
+/// (config-linux.md, "Default Devices").
+///
+/// # Errors
+/// The kernel's.
+pub fn link(path: &InRoot, target: &Path, replace: bool, root: &Root) -> Result<(), Failure> {
+    let (parent, name) = root.make_parent(path)?;
+    match fs::symlinkat(target, At::from(&parent), &name) {
+        Err(error) if error.is(libc::EEXIST) => {}
+        other => return Ok(other?),
+    }
+    if !replace || fs::readlinkat(At::from(&parent), &name).is_ok_and(|found| found == target) {
+        return Ok(());
+    }
+    fs::unlinkat(At::from(&parent), &name, 0)?;
+    Ok(fs::symlinkat(target, At::from(&parent), &name)?)
+}
+
+/// A descriptor of the real /dev/null of the host, verified: character device 1:3.
+///
+/// # Errors
+/// If it is something else (CVE-2025-31133).
+pub fn null() -> Result<OwnedFd, Failure> {
+    let open = || {
+        let null = fs::openat(At::Cwd, Path::new("/dev/null"), libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+        if !fs::fstat(&null)?.is_char_device(1, 3) {
+            return Err(CallError::new("fstat", "\"/dev/null\" is not character device 1:3", libc::ENODEV));
+        }
+        Ok(null)
+    };
+    open().doing(|| "open /dev/null")
+}

@@ -1,0 +1,231 @@
+//! Mounts: built detached, attached to an `O_PATH` target below the root.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use crate::error::{Doing, Failure};
+use crate::procfs::ProcFs;
+use crate::sys::mount::{self as call, SetAttr};
+use crate::sys::{At, fs};
+
+use super::options::{Change, PropagationChange};
+use super::root::{InRoot, MountPoint, Root};
+use super::steps::{MountKind, MountStep, OpenedBy};
+use super::{cgroup_mount, copy_up};
+
+/// The kernel's limit of an option value in fsconfig(2), with its NUL.
+const MAX_FSCONFIG: usize = 256;
+
+/// The trees that the launcher has opened, by the number of their mount.
+pub type Sources = BTreeMap<usize, OwnedFd>;
+
+/// A clone of a host tree, for the launcher (with its rights) or init (in its namespace).
+///
+/// # Errors
+/// The kernel's.
+pub fn open_source(source: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
+    Ok(call::open_tree_clone(At::Cwd, source, recursive, true)?)
+}
+
+/// What happened instead of what was planned: to be told to the user.
+pub type Warning = Option<String>;
+
+/// Carries a mount out.
+///
+/// # Errors
+/// The kernel's.
+pub fn mount(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs) -> Result<Warning, Failure> {
+    match &step.kind {
+        MountKind::Filesystem { .. } => filesystem(step, root, procfs),
+        MountKind::Bind { source, recursive, opened_by } => {
+            bind(step, root, sources, source, *recursive, *opened_by).map(|()| None)
+        }
+        MountKind::Cgroup(mount) => {
+            let target = root.mount_point(&step.destination, MountPoint::Directory)?;
+            let attached = cgroup_mount::attach(mount, &target, step.own)?;
+            propagate(&attached, &step.propagation)?;
+            Ok(None)
+        }
+        MountKind::Remount { data } => remount(step, root, data, procfs).map(|()| None),
+    }
+}
+
+fn filesystem(step: &MountStep, root: &Root, procfs: &ProcFs) -> Result<Warning, Failure> {
+    let MountKind::Filesystem { fstype, .. } = &step.kind else { return Ok(None) };
+    let target =
+        if step.plain_destination { plain_target(root, &step.destination)? } else { directory(root, &step.destination)? };
+    if needs_mount_call(step) {
+        return by_string(step, &target, root, procfs).map(|()| None);
+    }
+    let detached = match detached(step) {
+        Err(failure) if fstype == "sysfs" && failure.is(libc::EPERM) => return sysfs_stand_in(step, &target).map(Some),
+        other => other?,
+    };
+    if step.copy_up {
+        copy_up::copy(&root.open(&step.destination, libc::O_RDONLY | libc::O_DIRECTORY)?, &detached)?;
+    }
+    change(&detached, step.own, false)?;
+    finish(step, &detached, &target)?;
+    Ok(None)
+}
+
+fn directory(root: &Root, destination: &InRoot) -> Result<OwnedFd, Failure> {
+    root.mount_point(destination, MountPoint::Directory)
+}
+
+/// The mount point of proc and sysfs: a link in the image must not lead it elsewhere.
+fn plain_target(root: &Root, destination: &InRoot) -> Result<OwnedFd, Failure> {
+    match root.resolve_plain(destination) {
+        Err(error) if error.is(libc::ENOENT) => directory(root, destination),
+        Err(error) if error.is(libc::ELOOP) => {
+            Err(Failure::from(error).hint("the mount points of proc and sysfs must be plain directories in the image, not links"))
+        }
+        other => Ok(other?),
+    }
+}
+
+/// A new superblock and a mount of it. What the filesystem says about bad options becomes part of the error.
+fn detached(step: &MountStep) -> Result<OwnedFd, Failure> {
+    let MountKind::Filesystem { fstype, source, superblock, data } = &step.kind else {
+        return Err(Failure::because("not a filesystem"));
+    };
+    let context = call::fsopen(fstype)?;
+    let configure = || {
+        if let Some(source) = source {
+            call::fsconfig_string(&context, "source", source)?;
+        }
+        for key in superblock {
+            call::fsconfig_flag(&context, key)?;
+        }
+        for (key, value) in data {
+            match value {
+                Some(value) => call::fsconfig_string(&context, key, value)?,
+                None => call::fsconfig_flag(&context, key)?,
+            }
+        }
+        call::fsconfig_create(&context)?;
+        // The attributes come after the content of a tmpcopyup.
+        call::fsmount(&context, 0)
+    };
+    configure().map_err(|error| match call::fscontext_message(&context) {
+        Some(message) => Failure { reason: Some(message), ..Failure::from(error) },
+        None => error.into(),
+    })
+}
+
+/// True for what fsconfig(2) cannot express: long values (an overlay's `lowerdir`) and `iversion`.
+fn needs_mount_call(step: &MountStep) -> bool {
+    let MountKind::Filesystem { superblock, data, .. } = &step.kind else { return false };
+    let long = |(_, value): &(String, Option<String>)| value.as_ref().is_some_and(|value| value.len() >= MAX_FSCONFIG);
+    superblock.contains(&"iversion") || data.iter().any(long)
+}
+
+/// The mount(2) flag of a property that every filesystem understands.
+fn superblock_flag(key: &str) -> u64 {
+    match key {
+        "dirsync" => libc::MS_DIRSYNC,
+        "iversion" => libc::MS_I_VERSION,
+        "lazytime" => 1 << 25, // MS_LAZYTIME, which the libc crate lacks
+        "mand" => libc::MS_MANDLOCK,
+        "sync" => libc::MS_SYNCHRONOUS,
+        _ => 0,
+    }
+}
+
+/// mount(2) through the descriptor of the target, see [`needs_mount_call`].
+fn by_string(step: &MountStep, target: &OwnedFd, root: &Root, procfs: &ProcFs) -> Result<(), Failure> {
+    let MountKind::Filesystem { fstype, source, superblock, data } = &step.kind else { return Ok(()) };
+    let words = data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
+    let options: Vec<String> = words.collect();
+    let flags = superblock.iter().fold(0, |flags, key| flags | superblock_flag(key));
+    // The working directory stands for the target: no path is resolved anew.
+    let here = procfs.reopen(&fs::openat(At::Cwd, Path::new("."), libc::O_PATH, 0)?, libc::O_PATH)?;
+    fs::fchdir(target)?;
+    let mounted = call::mount(source.as_deref().unwrap_or(fstype), Path::new("."), fstype, flags, &options.join(","));
+    fs::fchdir(&here)?;
+    mounted?;
+    let attached = root.resolve(&step.destination)?;
+    change(&attached, step.own, false)?;
+    propagate(&attached, &step.propagation)
+}
+
+/// A sysfs cannot be mounted in a user namespace that does not own the network namespace: the host's is bound instead.
+fn sysfs_stand_in(step: &MountStep, target: &OwnedFd) -> Result<String, Failure> {
+    let detached =
+        open_source(Path::new("/sys"), true).doing(|| "bind the host's /sys, because a sysfs may not be mounted here")?;
+    // Whatever the config says, it is the host's: read-only, with everything below.
+    let own = Change { set: step.own.set | call::attr::RDONLY, clear: step.own.clear & !call::attr::RDONLY };
+    change(&detached, own, true)?;
+    finish(step, &detached, target)?;
+    Ok(format!(
+        "{}: a sysfs may not be mounted in this user namespace without a network namespace of its own; the host's /sys is bound read-only",
+        step.destination
+    ))
+}
+
+fn bind(
+    step: &MountStep,
+    root: &Root,
+    sources: &Sources,
+    source: &Path,
+    recursive: bool,
+    opened_by: OpenedBy,
+) -> Result<(), Failure> {
+    let opened;
+    let detached = match opened_by {
+        OpenedBy::Launcher => sources.get(&step.index).ok_or_else(|| Failure::because("the source was not opened"))?,
+        OpenedBy::Init => {
+            opened = open_source(source, recursive)?;
+            &opened
+        }
+    };
+    let kind = if fs::fstat(detached)?.is_dir() { MountPoint::Directory } else { MountPoint::File };
+    let target = root.mount_point(&step.destination, kind)?;
+    change(detached, step.own, false)?;
+    finish(step, detached, &target)
+}
+
+fn finish(step: &MountStep, detached: &OwnedFd, target: &OwnedFd) -> Result<(), Failure> {
+    change(detached, step.all, true)?;
+    call::move_mount(detached, target)?;
+    propagate(detached, &step.propagation)
+}
+
+fn change(mount: &OwnedFd, change: Change, recursive: bool) -> Result<(), Failure> {
+    if change.is_empty() {
+        return Ok(());
+    }
+    let request = SetAttr { set: change.set, clear: change.clear, ..SetAttr::default() };
+    Ok(call::mount_setattr(mount, &request, recursive)?)
+}
+
+/// Sets the propagation of a mount.
+///
+/// # Errors
+/// The kernel's.
+pub fn propagate(mount: &OwnedFd, changes: &[PropagationChange]) -> Result<(), Failure> {
+    for change in changes {
+        let request = SetAttr { propagation: change.flag, ..SetAttr::default() };
+        call::mount_setattr(mount, &request, change.recursive)?;
+    }
+    Ok(())
+}
+
+fn remount(step: &MountStep, root: &Root, data: &[(String, Option<String>)], procfs: &ProcFs) -> Result<(), Failure> {
+    let target = root.resolve(&step.destination)?;
+    if !data.is_empty() {
+        let words: Vec<String> = data
+            .iter()
+            .map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")))
+            .collect();
+        let here = procfs.reopen(&fs::openat(At::Cwd, Path::new("."), libc::O_PATH, 0)?, libc::O_PATH)?;
+        fs::fchdir(&target)?;
+        let result = call::mount("", Path::new("."), "", libc::MS_REMOUNT, &words.join(","));
+        fs::fchdir(&here)?;
+        result.doing(|| format!("remount descriptor {}", target.as_raw_fd()))?;
+    }
+    change(&target, step.own, false)?;
+    change(&target, step.all, true)?;
+    propagate(&target, &step.propagation)
+}

@@ -1,0 +1,407 @@
+//! From `root`, `mounts`, `linux.devices`, masked and read-only paths, sysctl and the host name to steps.
+
+use std::path::{Path, PathBuf};
+
+use crate::host::Host;
+use crate::namespaces::{Kind, Namespaces};
+use crate::plan::{Findings, Origin, Planned};
+use crate::process::capabilities::MKNOD;
+use crate::spec::{Device, Field, Linux, Mount, Spec};
+
+use super::cgroup_mount::{CgroupMount, HierarchyMount};
+use super::options::{self, Effect, Parsed, PropagationChange};
+use super::root::InRoot;
+use super::steps::{DeviceStep, MountKind, MountStep, OpenedBy, RootfsStep, Switch};
+use super::sysctl;
+
+/// What planning the root filesystem looks at.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// config.json.
+    pub spec: &'a Spec,
+    /// Its `linux` section.
+    pub linux: &'a Linux,
+    /// The namespaces of the container.
+    pub namespaces: &'a Namespaces,
+    /// The machine.
+    pub host: &'a Host,
+    /// The bundle, absolute.
+    pub bundle: &'a Path,
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// The container's directory in each hierarchy: mount point of the hierarchy and path on the host.
+    pub cgroup_directories: &'a [(PathBuf, PathBuf)],
+}
+
+/// The steps of init, in three parts: what lies between them is the business of hooks.
+#[derive(Debug, Default)]
+pub struct RootfsPlan {
+    /// Building the tree.
+    pub build: Vec<Planned<RootfsStep>>,
+    /// Becoming its inhabitant, and what has to come late.
+    pub enter: Vec<Planned<RootfsStep>>,
+    /// The rootfs, absolute.
+    pub rootfs: PathBuf,
+}
+
+type Steps = Vec<Planned<RootfsStep>>;
+
+/// Plans the root filesystem.
+pub fn plan(input: &Input<'_>, findings: &mut Findings) -> RootfsPlan {
+    let mut result = RootfsPlan::default();
+    let Some(root) = &input.spec.root else {
+        findings.problem(Field::new("root"), "missing; expected an object with the path of the root filesystem");
+        return result;
+    };
+    if root.path.is_empty() {
+        findings.problem(Field::new("root.path"), "empty; expected the path of the root filesystem");
+    }
+    result.rootfs = normal(&input.bundle.join(&root.path));
+    let own_mounts = input.namespaces.is_new(Kind::Mount);
+    let build = &mut result.build;
+    if own_mounts {
+        build.push(initial_propagation(input.linux));
+    }
+    let opened_by = if launcher_opens(input) { OpenedBy::Launcher } else { OpenedBy::Init };
+    let attach = RootfsStep::AttachRoot { path: result.rootfs.clone(), opened_by };
+    build.push(Planned::new(attach, Field::new("root.path")));
+    mounts(input, build, findings);
+    if provides_dev(input.spec) {
+        devices(input, build, findings);
+    }
+    let enter = &mut result.enter;
+    if own_mounts {
+        paths(input.linux, enter, findings);
+        if root.readonly {
+            enter.push(Planned::new(RootfsStep::ReadonlyRoot, Field::new("root.readonly")));
+        }
+    } else if root.readonly {
+        findings.problem(Field::new("root.readonly"), "true without a mount namespace; expected one in linux.namespaces");
+    }
+    names(input, enter, findings);
+    sysctls(input, enter, findings);
+    enter.push(switch(input, own_mounts));
+    if let Some(word) = &input.linux.rootfs_propagation {
+        root_propagation(word, own_mounts, enter, findings);
+    }
+    result
+}
+
+/// Removes `.` and doubled slashes; links are left to the kernel.
+fn normal(path: &Path) -> PathBuf {
+    path.components().collect()
+}
+
+/// A caller with privileges loses them with the user namespace, and with them the way to its own files.
+fn launcher_opens(input: &Input<'_>) -> bool {
+    let changes_user = input.namespaces.has(Kind::User) || input.namespaces.is_joined(Kind::Mount);
+    changes_user && input.host.privileged()
+}
+
+fn initial_propagation(linux: &Linux) -> Planned<RootfsStep> {
+    // Only a private tree is more than what a slave one gives; sharing is for the mounts that ask for it, which are opened
+    // outside of this namespace (see `source_opener`).
+    let private = linux.rootfs_propagation.as_deref().is_some_and(|word| matches!(word, "private" | "rprivate"));
+    let flag = if private { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+    let change = PropagationChange { flag, recursive: true };
+    Planned::new(RootfsStep::Propagation(change), Origin::Default("mounts of the container stay in the container"))
+}
+
+fn root_propagation(word: &str, own_mounts: bool, steps: &mut Steps, findings: &mut Findings) {
+    let field = Field::new("linux.rootfsPropagation");
+    let Some(change) = options::propagation(word) else {
+        let expected = "shared, slave, private, unbindable, or one of these with an r in front";
+        findings.problem(field, format!("unknown propagation {word:?}; expected {expected}"));
+        return;
+    };
+    if own_mounts {
+        steps.push(Planned::new(RootfsStep::RootPropagation(change), field));
+    }
+}
+
+fn switch(input: &Input<'_>, own_mounts: bool) -> Planned<RootfsStep> {
+    let (how, origin) = match (own_mounts, input.no_pivot) {
+        (false, _) => (Switch::Chroot, Origin::Default("no mount namespace of its own")),
+        (true, true) => (Switch::Move, Origin::Flag("--no-pivot")),
+        (true, false) => (Switch::Pivot, Origin::Config(Field::new("root.path"))),
+    };
+    Planned::new(RootfsStep::SwitchRoot(how), origin)
+}
+
+fn mounts(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
+    for (index, mount) in input.spec.mounts.iter().enumerate() {
+        let field = Field::new("mounts").index(index);
+        if let Some(step) = mount_step(input, index, mount, &field, findings) {
+            steps.push(Planned::new(RootfsStep::Mount(Box::new(step)), field));
+        }
+    }
+}
+
+fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, findings: &mut Findings) -> Option<MountStep> {
+    if mount.destination.is_empty() {
+        findings.problem(field.key("destination"), "empty; expected an absolute path");
+        return None;
+    }
+    if !mount.destination.starts_with('/') {
+        findings
+            .warning(field.key("destination"), format!("relative path {:?} is deprecated; taken as below /", mount.destination));
+    }
+    let parsed = options::parse(&mount.options);
+    if parsed.id_map.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        findings.problem(field.clone(), "idmapped mounts are not supported yet");
+    }
+    let fstype = mount.r#type.as_deref().unwrap_or_default();
+    let is_bind = parsed.bind.is_some() || fstype == "bind";
+    let mut propagation = parsed.propagation.clone();
+    let kind = if parsed.remount && !is_bind {
+        MountKind::Remount { data: parsed.data.clone() }
+    } else if is_bind {
+        bind(input, mount, &parsed, &mut propagation, field, findings)?
+    } else if matches!(fstype, "cgroup" | "cgroup2") {
+        MountKind::Cgroup(cgroup(input, field, findings)?)
+    } else {
+        filesystem(mount, &parsed, field, findings)?
+    };
+    Some(MountStep {
+        index,
+        destination: InRoot::new(&mount.destination),
+        kind,
+        own: parsed.own,
+        all: parsed.all,
+        propagation,
+        copy_up: parsed.copy_up,
+        plain_destination: !is_bind && matches!(fstype, "proc" | "sysfs"),
+    })
+}
+
+fn filesystem(mount: &Mount, parsed: &Parsed, field: &Field, findings: &mut Findings) -> Option<MountKind> {
+    let Some(fstype) = mount.r#type.as_deref().filter(|kind| !kind.is_empty() && *kind != "none") else {
+        findings.problem(field.key("type"), "missing; expected a filesystem type, or bind or rbind among the options");
+        return None;
+    };
+    if parsed.copy_up && fstype != "tmpfs" {
+        findings.problem(field.key("options"), format!("tmpcopyup on {fstype}; expected it on a tmpfs only"));
+    }
+    let source = mount.source.clone().filter(|source| !source.is_empty());
+    Some(MountKind::Filesystem {
+        fstype: fstype.to_owned(),
+        source,
+        superblock: parsed.superblock.clone(),
+        data: parsed.data.clone(),
+    })
+}
+
+fn bind(
+    input: &Input<'_>,
+    mount: &Mount,
+    parsed: &Parsed,
+    propagation: &mut Vec<PropagationChange>,
+    field: &Field,
+    findings: &mut Findings,
+) -> Option<MountKind> {
+    let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
+        findings.problem(field.key("source"), "missing; a bind mount needs the path of what to bind");
+        return None;
+    };
+    let dropped = parsed.data.iter().map(|(key, _)| key.as_str());
+    let dropped: Vec<&str> =
+        dropped.chain(parsed.superblock.iter().copied().filter(|key| !is_default_of_superblock(key))).collect();
+    if !dropped.is_empty() {
+        findings.warning(field.key("options"), format!("{} means nothing on a bind mount and is left out", dropped.join(", ")));
+    }
+    if parsed.copy_up {
+        findings.problem(field.key("options"), "tmpcopyup on a bind mount; expected it on a tmpfs only");
+    }
+    let opened_by = source_opener(input, propagation);
+    if opened_by == OpenedBy::Launcher && propagation.is_empty() {
+        // Opened outside of the namespace, the clone is still a peer of the host's mount.
+        propagation.push(PropagationChange { flag: libc::MS_SLAVE, recursive: true });
+    }
+    let source = normal(&input.bundle.join(source));
+    Some(MountKind::Bind { source, recursive: parsed.bind.unwrap_or(true), opened_by })
+}
+
+fn is_default_of_superblock(key: &str) -> bool {
+    matches!(key, "async" | "nomand" | "nolazytime")
+}
+
+/// A mount that shall be shared with the host has to be cloned in the host's mount namespace: in the container's every mount is a
+/// slave already.
+fn source_opener(input: &Input<'_>, propagation: &[PropagationChange]) -> OpenedBy {
+    let shared = propagation.iter().any(|change| change.flag == libc::MS_SHARED);
+    if launcher_opens(input) || (shared && input.host.privileged()) { OpenedBy::Launcher } else { OpenedBy::Init }
+}
+
+fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<CgroupMount> {
+    let facts = &input.host.cgroups;
+    let bind_from = |mount: &Path| {
+        let found = input.cgroup_directories.iter().find(|(hierarchy, _)| hierarchy == mount);
+        // Without a group of its own the caller's is what there is to show.
+        let own = || found.map_or_else(|| mount.to_owned(), |(_, directory)| directory.clone());
+        (!input.namespaces.has(Kind::Cgroup)).then(own)
+    };
+    let mut mount = CgroupMount { hierarchies: Vec::new(), links: Vec::new() };
+    for hierarchy in &facts.v1 {
+        let names: Vec<&str> = hierarchy.controllers.iter().map(|name| name.strip_prefix("name=").unwrap_or(name)).collect();
+        let name = names.join(",");
+        if names.len() > 1 {
+            mount.links.extend(names.iter().map(|single| ((*single).to_owned(), name.clone())));
+        }
+        mount.hierarchies.push(HierarchyMount {
+            name,
+            controllers: hierarchy.controllers.clone(),
+            bind_from: bind_from(&hierarchy.mount),
+        });
+    }
+    if let Some(unified) = &facts.v2 {
+        let name = if facts.v1.is_empty() { "" } else { "unified" };
+        mount.hierarchies.push(HierarchyMount {
+            name: name.to_owned(),
+            controllers: Vec::new(),
+            bind_from: bind_from(&unified.mount),
+        });
+    }
+    if mount.hierarchies.is_empty() {
+        findings.problem(field.key("type"), "cgroup: no control group hierarchy is mounted on this host");
+        return None;
+    }
+    Some(mount)
+}
+
+/// False if the config brings a /dev of its own: then it is complete, and the host's devices are not touched.
+fn provides_dev(spec: &Spec) -> bool {
+    let binds_dev = |mount: &Mount| {
+        let bind = mount.options.iter().any(|option| matches!(options::effect(option), Some(Effect::Bind(_))));
+        (bind || mount.r#type.as_deref() == Some("bind")) && InRoot::new(&mount.destination) == InRoot::new("/dev")
+    };
+    !spec.mounts.iter().any(binds_dev)
+}
+
+/// The devices that every container has (config-linux.md, "Default Devices").
+const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+/// The links that programs expect below /dev.
+const DEFAULT_LINKS: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+
+fn devices(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
+    let origin = || Origin::Default("default devices");
+    let bind = input.namespaces.has(Kind::User) || !input.host.initial_user_namespace || !input.host.can(MKNOD);
+    let list = Field::new("linux.devices");
+    let mut configured = Vec::new();
+    for (index, device) in input.linux.devices.iter().enumerate() {
+        let field = list.index(index);
+        if let Some(step) = device_step(device, bind, &field, findings) {
+            configured.push(Planned::new(step, field));
+        }
+    }
+    for (path, major, minor) in DEFAULT_DEVICES {
+        let path = InRoot::new(path);
+        if !configured.iter().any(|planned| planned.step.path == path) {
+            let step = DeviceStep { path, kind: libc::S_IFCHR, major, minor, mode: 0o666, uid: 0, gid: 0, bind };
+            steps.push(Planned::new(RootfsStep::Device(step), origin()));
+        }
+    }
+    steps.extend(configured.into_iter().map(|planned| Planned::new(RootfsStep::Device(planned.step), planned.origin)));
+    for (path, target) in DEFAULT_LINKS {
+        let step = RootfsStep::Link { path: InRoot::new(path), target: target.into(), replace: false };
+        steps.push(Planned::new(step, origin()));
+    }
+    let ptmx = RootfsStep::Link { path: InRoot::new("/dev/ptmx"), target: "pts/ptmx".into(), replace: true };
+    steps.push(Planned::new(ptmx, origin()));
+}
+
+fn device_step(device: &Device, bind: bool, field: &Field, findings: &mut Findings) -> Option<DeviceStep> {
+    let kind = match device.r#type.as_str() {
+        "c" | "u" => libc::S_IFCHR,
+        "b" => libc::S_IFBLK,
+        "p" => libc::S_IFIFO,
+        other => {
+            findings.problem(field.key("type"), format!("unknown device type {other:?}; expected c, b, u or p"));
+            return None;
+        }
+    };
+    let mut number = |name: &str, value: Option<i64>| match value {
+        _ if kind == libc::S_IFIFO => Some(0),
+        Some(value) => u32::try_from(value).ok().or_else(|| {
+            findings.problem(field.key(name), format!("{value}: expected a device number"));
+            None
+        }),
+        None => {
+            findings.problem(field.key(name), "missing; required unless type is p");
+            None
+        }
+    };
+    let (major, minor) = (number("major", device.major)?, number("minor", device.minor)?);
+    if device.path.is_empty() {
+        findings.problem(field.key("path"), "empty; expected the full path of the device");
+        return None;
+    }
+    Some(DeviceStep {
+        path: InRoot::new(&device.path),
+        kind,
+        major,
+        minor,
+        mode: device.file_mode.unwrap_or(0o666) & 0o7777,
+        uid: device.uid.unwrap_or(0),
+        gid: device.gid.unwrap_or(0),
+        bind,
+    })
+}
+
+fn paths(linux: &Linux, steps: &mut Steps, findings: &mut Findings) {
+    let mut add = |name: &str, list: &[String], step: fn(InRoot) -> RootfsStep| {
+        for (index, path) in list.iter().enumerate() {
+            let field = Field::new(name).index(index);
+            if path.starts_with('/') {
+                steps.push(Planned::new(step(InRoot::new(path)), field));
+            } else {
+                findings.problem(field, format!("relative path {path:?}; expected an absolute path"));
+            }
+        }
+    };
+    add("linux.readonlyPaths", &linux.readonly_paths, RootfsStep::ReadonlyPath);
+    add("linux.maskedPaths", &linux.masked_paths, RootfsStep::MaskedPath);
+}
+
+fn names(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
+    let mut add = |field: &str, name: &Option<String>, step: fn(String) -> RootfsStep| {
+        let Some(name) = name.as_ref().filter(|name| !name.is_empty()) else { return };
+        if !input.namespaces.has(Kind::Uts) {
+            findings.problem(Field::new(field), "set without a uts namespace; expected one in linux.namespaces");
+        } else if name.len() > 64 {
+            findings.problem(Field::new(field), format!("{} bytes long; expected at most 64", name.len()));
+        }
+        steps.push(Planned::new(step(name.clone()), Field::new(field)));
+    };
+    add("hostname", &input.spec.hostname, RootfsStep::Hostname);
+    add("domainname", &input.spec.domainname, RootfsStep::Domainname);
+}
+
+fn sysctls(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
+    for (name, value) in &input.linux.sysctl {
+        let field = Field::new("linux.sysctl").entry(name);
+        let Some(path) = sysctl::path(name) else {
+            findings.problem(field, "not a kernel parameter; expected a name such as net.ipv4.ip_forward");
+            continue;
+        };
+        match sysctl::namespace(&path) {
+            None => findings.problem(field, "not a parameter of a namespace; changing it would change the whole host"),
+            Some(kind) if !input.namespaces.has(kind) => {
+                findings.problem(field, format!("set without a {kind} namespace of its own; expected one in linux.namespaces"));
+            }
+            Some(_) => steps.push(Planned::new(RootfsStep::Sysctl { path, value: value.clone() }, field)),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Reading config.json: one parse, with the path of what is wrong.
+
+use std::path::Path;
+
+use crate::error::{Error, Problem};
+use crate::sys::CallError;
+
+use super::{Field, Spec};
+
+/// The largest config.json that is read; real ones have some ten kilobytes.
+const MAX_SIZE: u64 = 16 << 20;
+
+/// Reads `config.json` of a bundle.
+///
+/// # Errors
+/// If the file cannot be read or is not a runtime-spec configuration; the message names the config path.
+pub fn load(bundle: &Path) -> Result<Spec, Error> {
+    let path = bundle.join("config.json");
+    parse(&read(&path)?, "config.json")
+}
+
+/// Reads a file of bounded size.
+///
+/// # Errors
+/// If it cannot be read or is too large.
+pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |error: &std::io::Error| Error::from(CallError::from_io("open", format!("{path:?}"), error));
+    let size = std::fs::metadata(path).map_err(|error| failed(&error))?.len();
+    if size > MAX_SIZE {
+        return Err(Error::new("invalid-config", format!("{}: expected at most {MAX_SIZE} bytes, found {size}", path.display())));
+    }
+    std::fs::read(path).map_err(|error| failed(&error))
+}
+
+/// Parses a document; `name` is how messages call it.
+///
+/// # Errors
+/// With the config path of the first value that has a wrong type, or the line of a syntax error.
+pub fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T, Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        (path, error.into_inner())
+    });
+    let value = parsed.and_then(|value| deserializer.end().map(|()| value).map_err(|error| (".".to_owned(), error)));
+    value.map_err(|(path, error)| {
+        let field = if path == "." { Field::default() } else { Field::new(path) };
+        let text = error.to_string();
+        if error.is_syntax() || error.is_eof() || field == Field::default() {
+            return Error::new("invalid-config", format!("{name}: {text}"));
+        }
+        Error::config(name, &[Problem::new(field, text)])
+    })
+}

@@ -1,0 +1,182 @@
+//! [`Container`]: a record with the status that the kernel gives it now, and the typed states that commands ask for.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+
+use serde_json::{Map, Value, json};
+
+use crate::cgroups::Cgroup;
+use crate::error::{Error, Failure};
+use crate::id::ContainerId;
+use crate::procfs::ProcFs;
+use crate::spec;
+use crate::sys::process;
+
+use super::record::{Phase, ProcessRef, Record};
+use super::store::{Directory, FIFO, Store};
+
+/// The status of a container (runtime.md, "State", and `paused` as all runtimes have it).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It is being made.
+    Creating,
+    /// Init waits for start.
+    Created,
+    /// The program runs.
+    Running,
+    /// The program is frozen.
+    Paused,
+    /// The program has ended.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A container as it stands now.
+#[derive(Debug)]
+pub struct Container {
+    /// Its directory.
+    pub directory: Directory,
+    /// Its record.
+    pub record: Record,
+    /// Its status when it was looked at.
+    pub status: Status,
+}
+
+/// What nobody should find out from two texts: engines match this one.
+pub fn does_not_exist(id: &ContainerId) -> Error {
+    Error::new("not-found", format!("container {id}: container does not exist"))
+}
+
+impl Container {
+    /// Looks at a container.
+    ///
+    /// # Errors
+    /// `container does not exist`, or a record that cannot be read.
+    pub fn load(store: &Store, id: &ContainerId) -> Result<Self, Error> {
+        let directory = store.find(id)?.ok_or_else(|| does_not_exist(id))?;
+        Self::from_directory(directory)
+    }
+
+    /// Locks and looks at a container, in that order.
+    ///
+    /// # Errors
+    /// As [`Container::load`], or if another command holds the lock for long.
+    pub fn load_locked(store: &Store, id: &ContainerId) -> Result<Self, Error> {
+        let directory = store.find(id)?.ok_or_else(|| does_not_exist(id))?;
+        directory.lock()?;
+        // It may have been deleted while we waited.
+        if store.find(id)?.is_none() {
+            return Err(does_not_exist(id));
+        }
+        Self::from_directory(directory)
+    }
+
+    fn from_directory(directory: Directory) -> Result<Self, Error> {
+        let id = directory.id().clone();
+        let Some(record) = directory.read_record() else {
+            // Between mkdir and the first record of a create, and after a crash in that instant.
+            return Err(Error::new("no-record", format!("container {id}: container does not exist (it has no readable record)"))
+                .hint_text(format!("`rt delete --force {id}` removes what is left of it")));
+        };
+        let status = status(&directory, &record)?;
+        Ok(Self { directory, record, status })
+    }
+
+    /// The id.
+    pub fn id(&self) -> &ContainerId {
+        &self.record.id
+    }
+
+    /// The first process, if it is alive, with a pidfd that cannot come to mean another one.
+    pub fn init(&self) -> Option<(ProcessRef, OwnedFd)> {
+        live_init(&self.record)
+    }
+
+    /// True if the container's processes are alone in a pid namespace, so that the kernel ends them with the first one.
+    pub fn has_own_pid_namespace(&self) -> bool {
+        let is_own =
+            |namespace: &spec::Namespace| namespace.r#type == "pid" && namespace.path.as_deref().unwrap_or("").is_empty();
+        self.record.namespaces.iter().any(is_own)
+    }
+
+    /// The control groups.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn cgroup(&self) -> Result<Cgroup, Failure> {
+        Cgroup::open(&self.record.cgroup)
+    }
+
+    /// The state document of runtime.md with the extra fields that engines read.
+    pub fn state(&self) -> Value {
+        state_document(&self.record, self.status)
+    }
+
+    /// `container not running` and its kin, naming the status.
+    pub fn wrong_status(&self, doing: &str, text: &str) -> Error {
+        Error::new("wrong-status", format!("{doing} {}: {text} (status {})", self.id(), self.status))
+    }
+}
+
+/// The state document of runtime.md for a status.
+pub fn state_document(record: &Record, status: Status) -> Value {
+    let pid = match status {
+        Status::Stopped => 0,
+        _ => record.init.map_or(0, |init| init.pid),
+    };
+    let mut state = Map::new();
+    state.insert("ociVersion".to_owned(), json!(spec::VERSION));
+    state.insert("id".to_owned(), json!(record.id));
+    state.insert("status".to_owned(), json!(status.to_string()));
+    state.insert("pid".to_owned(), json!(pid));
+    state.insert("bundle".to_owned(), json!(record.bundle));
+    state.insert("rootfs".to_owned(), json!(record.rootfs));
+    state.insert("created".to_owned(), json!(record.created));
+    state.insert("owner".to_owned(), json!(""));
+    if !record.annotations.is_empty() {
+        state.insert("annotations".to_owned(), json!(record.annotations));
+    }
+    Value::Object(state)
+}
+
+fn status(directory: &Directory, record: &Record) -> Result<Status, Failure> {
+    let Some(init) = record.init else {
+        // A create that died leaves its record without anybody holding the lock.
+        let being_made = record.phase == Phase::Creating && !directory.try_lock()?;
+        return Ok(if being_made { Status::Creating } else { Status::Stopped });
+    };
+    if !is_same_process(&ProcFs::open()?, init) {
+        return Ok(Status::Stopped);
+    }
+    if record.phase == Phase::Creating {
+        return Ok(Status::Creating);
+    }
+    if directory.has(FIFO) {
+        return Ok(Status::Created);
+    }
+    Ok(if Cgroup::open(&record.cgroup)?.is_frozen()? { Status::Paused } else { Status::Running })
+}
+
+/// The first process of a container, if it is alive, with a pidfd that cannot come to mean another one.
+pub fn live_init(record: &Record) -> Option<(ProcessRef, OwnedFd)> {
+    let init = record.init?;
+    let pidfd = process::pidfd_open(init.pid).ok()?;
+    let procfs = ProcFs::open().ok()?;
+    is_same_process(&procfs, init).then_some((init, pidfd))
+}
+
+/// True if the process is alive, not a zombie, and the one that was recorded.
+fn is_same_process(procfs: &ProcFs, init: ProcessRef) -> bool {
+    procfs.process_stat(init.pid).is_ok_and(|(state, start)| start == init.start_time && !matches!(state, 'Z' | 'X'))
+}

@@ -1,0 +1,94 @@
+//! [`Record`]: what is written about a container, before the first effect and again when it has been made.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cgroups::CgroupRecord;
+use crate::id::ContainerId;
+use crate::spec::{Hook, IdMapping, Namespace, Process, StringMap};
+
+/// The layout of the record; another number is a record of another version of rt.
+pub const LAYOUT: u32 = 1;
+
+/// How far making the container has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// It is being made; what is listed may or may not exist.
+    Creating,
+    /// Init is ready and waits for `start` if the fifo is there, or has been started.
+    Made,
+}
+
+/// A process that cannot be mistaken for another: its id and when it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessRef {
+    /// The process id in the runtime's pid namespace.
+    pub pid: i32,
+    /// Its start time in clock ticks since boot (field 22 of proc_pid_stat(5)).
+    pub start_time: u64,
+}
+
+/// Everything that later commands need; the bundle is not read again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// See [`LAYOUT`].
+    pub layout: u32,
+    /// The container's id.
+    pub id: ContainerId,
+    /// How far it has come.
+    pub phase: Phase,
+    /// The bundle, absolute, as given.
+    pub bundle: PathBuf,
+    /// The root filesystem, absolute.
+    pub rootfs: PathBuf,
+    /// When create began, RFC 3339.
+    pub created: String,
+    /// Effective user id of the caller of create.
+    pub owner: u32,
+    /// The annotations of the config.
+    pub annotations: StringMap,
+    /// The control groups, made or about to be made.
+    pub cgroup: CgroupRecord,
+    /// The first process of the container, once it exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<ProcessRef>,
+    /// The process as configured: what exec inherits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// The namespaces as configured.
+    #[serde(default)]
+    pub namespaces: Vec<Namespace>,
+    /// The user id map, if there is a user namespace.
+    #[serde(default)]
+    pub uid_mappings: Vec<IdMapping>,
+    /// The group id map, if there is a user namespace.
+    #[serde(default)]
+    pub gid_mappings: Vec<IdMapping>,
+    /// The flags of the seccomp filter whose program lies beside the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<SeccompRecord>,
+    /// The session keyring's name, unless `--no-new-keyring`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keyring: Option<String>,
+    /// Hooks to run after start.
+    #[serde(default)]
+    pub poststart: Vec<Hook>,
+    /// Hooks to run after delete.
+    #[serde(default)]
+    pub poststop: Vec<Hook>,
+    /// Mount points that were made in the caller's own mount namespace and are removed by delete, the last one first.
+    #[serde(default)]
+    pub host_mounts: Vec<PathBuf>,
+}
+
+/// The seccomp filter of the container, for exec.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeccompRecord {
+    /// `SECCOMP_FILTER_FLAG_*`.
+    pub flags: u64,
+}

@@ -1,0 +1,279 @@
+//! The state root and the directories in it: one per container, locked by whoever changes it.
+//!
+//! The root has mode 0700 and must belong to the caller; nothing below is reached through a symbolic link.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Doing, Error, Failure};
+use crate::id::ContainerId;
+use crate::sys::fs::{self, Resolve};
+use crate::sys::{At, CallResult, cred};
+
+use super::record::{LAYOUT, Record};
+
+/// The name of the record in a container's directory.
+const RECORD: &str = "record.json";
+/// The name of the fifo on which init waits for start; tools look for it.
+pub const FIFO: &str = "exec.fifo";
+/// The name of the compiled seccomp program in a container's directory.
+pub const SECCOMP: &str = "seccomp.bpf";
+/// The largest record that is read.
+const MAX_RECORD: usize = 16 << 20;
+
+/// The state root.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    /// Absent until the first create makes it.
+    fd: Option<OwnedFd>,
+}
+
+/// The default state root: `/run/rt` for root, `$XDG_RUNTIME_DIR/rt` for others, and `/tmp/rt-UID` where that is not set.
+pub fn default_root() -> PathBuf {
+    let uid = cred::geteuid();
+    let in_user_namespace = std::env::var_os("USER").is_some_and(|user| user != "root");
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
+        Some(directory) if uid != 0 || (in_user_namespace && !is_initial_user_namespace()) => Path::new(&directory).join("rt"),
+        _ if uid == 0 => PathBuf::from("/run/rt"),
+        _ => PathBuf::from(format!("/tmp/rt-{uid}")),
+    }
+}
+
+fn is_initial_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
+}
+
+impl Store {
+    /// Opens the state root, which need not exist.
+    ///
+    /// # Errors
+    /// If it is not a directory of the caller's.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        match fs::openat(At::Cwd, path, libc::O_PATH | libc::O_DIRECTORY, 0) {
+            Err(error) if error.is(libc::ENOENT) => Ok(Self { path: path.to_owned(), fd: None }),
+            Err(error) => Err(Failure::from(error).doing("open the state root (--root)").into()),
+            Ok(fd) => Self::checked(path, fd),
+        }
+    }
+
+    /// Opens the state root and makes it if need be.
+    ///
+    /// # Errors
+    /// If it cannot be made or is not a directory of the caller's.
+    pub fn open_or_make(path: &Path) -> Result<Self, Error> {
+        use std::os::unix::fs::DirBuilderExt;
+        let store = Self::open(path)?;
+        if store.fd.is_some() {
+            return Ok(store);
+        }
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|error| crate::sys::CallError::from_io("mkdir", format!("{path:?}"), &error))
+            .doing(|| "make the state root (--root)")?;
+        Self::open(path)
+    }
+
+    fn checked(path: &Path, fd: OwnedFd) -> Result<Self, Error> {
+        let stat = fs::fstat(&fd)?;
+        if stat.uid != cred::geteuid() || stat.mode & 0o022 != 0 {
+            return Err(Error::new(
+                "state-root",
+                format!(
+                    "state root {}: expected a directory that only its owner, uid {}, can write to; found owner {} and mode {:o}",
+                    path.display(),
+                    cred::geteuid(),
+                    stat.uid,
+                    stat.mode
+                ),
+            ));
+        }
+        Ok(Self { path: path.to_owned(), fd: Some(fd) })
+    }
+
+    /// The path of the root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory of a container, or `None` if there is none.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn find(&self, id: &ContainerId) -> Result<Option<Directory>, Failure> {
+        let Some(root) = &self.fd else { return Ok(None) };
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        match fs::openat2(At::from(root), Path::new(id.as_str()), flags, 0, Resolve::PLAIN) {
+            Err(error) if error.is(libc::ENOENT) => Ok(None),
+            Err(error) => Err(Failure::from(error).doing(format!("open the state of {id}"))),
+            Ok(fd) => Ok(Some(Directory { id: id.clone(), path: self.path.join(id.as_str()), fd })),
+        }
+    }
+
+    /// Makes and locks the directory of a new container. `None` if the id is taken.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn make(&self, id: &ContainerId) -> Result<Option<Directory>, Failure> {
+        let Some(root) = &self.fd else { return Err(Failure::because("the state root does not exist")) };
+        match fs::mkdirat(At::from(root), Path::new(id.as_str()), 0o700) {
+            Err(error) if error.is(libc::EEXIST) => return Ok(None),
+            other => other.doing(|| format!("make the state of {id}"))?,
+        }
+        let made = self.find(id)?.ok_or_else(|| Failure::because("the new state directory vanished"))?;
+        // Nobody else locks a directory without a record, but for a `delete --force` in this very moment, which may win.
+        if made.try_lock()? { Ok(Some(made)) } else { Ok(None) }
+    }
+
+    /// Removes the directory of a container and whatever is in it, the record last.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove(&self, directory: &Directory) -> Result<(), Failure> {
+        let Some(root) = &self.fd else { return Ok(()) };
+        let names = fs::list_dir(directory.fd.as_fd()).doing(|| "list the state directory")?;
+        let is_record = |name: &&std::ffi::OsString| name.as_os_str() == RECORD;
+        let (last, first): (Vec<_>, Vec<_>) = names.iter().partition(is_record);
+        for name in first.into_iter().chain(last) {
+            ignore_missing(fs::unlinkat(At::from(&directory.fd), Path::new(name), 0)).doing(|| "remove the state")?;
+        }
+        let name = Path::new(directory.id.as_str());
+        ignore_missing(fs::unlinkat(At::from(root), name, libc::AT_REMOVEDIR)).doing(|| "remove the state")
+    }
+
+    /// The ids of all containers, sorted.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ids(&self) -> Result<Vec<ContainerId>, Failure> {
+        let Some(root) = &self.fd else { return Ok(Vec::new()) };
+        let names = fs::list_dir(root.as_fd()).doing(|| "list the state root")?;
+        let mut ids: Vec<ContainerId> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
+fn ignore_missing(result: CallResult<()>) -> CallResult<()> {
+    match result {
+        Err(error) if error.is(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// The directory of a container.
+#[derive(Debug)]
+pub struct Directory {
+    id: ContainerId,
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+impl Directory {
+    /// Its path, for messages and for children that are told about it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The id of its container.
+    pub fn id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Its descriptor.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// Locks it for a change, without waiting; the kernel unlocks it when this process ends.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn try_lock(&self) -> Result<bool, Failure> {
+        fs::try_lock(&self.fd, true).doing(|| format!("lock the state of {}", self.id))
+    }
+
+    /// Locks it for a change, waiting for another command to finish, at most ten seconds.
+    ///
+    /// # Errors
+    /// If it stays locked.
+    pub fn lock(&self) -> Result<(), Failure> {
+        for _ in 0..1000 {
+            if self.try_lock()? {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Err(Failure::because(format!("container {} is busy: another command has held its lock for ten seconds", self.id)))
+    }
+
+    /// Lets other commands change it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn unlock(&self) -> Result<(), Failure> {
+        fs::unlock(&self.fd).doing(|| format!("unlock the state of {}", self.id))
+    }
+
+    /// Reads the record. `None` if it is missing, truncated, or of another layout: only `delete --force` can deal with that.
+    pub fn read_record(&self) -> Option<Record> {
+        let bytes = self.read_file(RECORD).ok()?;
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        (record.layout == LAYOUT).then_some(record)
+    }
+
+    /// Writes the record atomically: a temporary name, then a rename.
+    ///
+    /// # Errors
+    /// The kernel's; a full disk leaves the old record.
+    pub fn write_record(&self, record: &Record) -> Result<(), Failure> {
+        let bytes = serde_json::to_vec(record).map_err(|error| Failure::because(error.to_string()))?;
+        self.write_file("record.new", &bytes)?;
+        fs::renameat(At::from(&self.fd), Path::new("record.new"), Path::new(RECORD)).doing(|| "replace the record")
+    }
+
+    /// Reads a file of the directory.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn read_file(&self, name: &str) -> Result<Vec<u8>, Failure> {
+        let file = fs::openat(At::from(&self.fd), Path::new(name), libc::O_RDONLY | libc::O_NOFOLLOW, 0)?;
+        Ok(fs::read_to_end(&file, MAX_RECORD)?)
+    }
+
+    /// Writes a new file, mode 0600.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW;
+        let write = || fs::write_all(&fs::openat(At::from(&self.fd), Path::new(name), flags, 0o600)?, bytes);
+        write().doing(|| format!("write {}", self.path.join(name).display()))
+    }
+
+    /// Removes a file; a missing one is fine.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn remove_file(&self, name: &str) -> Result<(), Failure> {
+        ignore_missing(fs::unlinkat(At::from(&self.fd), Path::new(name), 0)).doing(|| format!("remove {name}"))
+    }
+
+    /// True if a file of this name is there.
+    pub fn has(&self, name: &str) -> bool {
+        fs::fstatat(At::from(&self.fd), Path::new(name), libc::AT_SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Makes the fifo on which init waits for start. Its mode lets container root of another user id open it through the descriptor.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn make_fifo(&self) -> Result<OwnedFd, Failure> {
+        let make = || -> CallResult<OwnedFd> {
+            fs::mkfifoat(At::from(&self.fd), Path::new(FIFO), 0o622)?;
+            // The umask has taken bits away; the directory is 0700, so nobody else reaches the fifo by its name.
+            fs::fchmodat(At::from(&self.fd), Path::new(FIFO), 0o622)?;
+            fs::openat(At::from(&self.fd), Path::new(FIFO), libc::O_PATH | libc::O_NOFOLLOW, 0)
+        };
+        make().doing(|| "make the start fifo")
+    }
+}
