@@ -245,6 +245,15 @@ impl Ctx<'_> {
         output.ok().stdout
     }
 
+    /// No signal may be blocked or ignored in this `/proc/PID/status` text.
+    ///
+    /// The C library's posix_spawn, which starts the runtime here, leaves its internal signal 32 ignored; only rt undoes that.
+    pub fn assert_clean_signals(&self, text: &str) {
+        let mask = |key| u64::from_str_radix(&status(text, key), 16).unwrap();
+        let tolerated = if self.is_rt() { 0 } else { 1 << 31 };
+        assert_eq!((mask("SigBlk"), mask("SigIgn") & !tolerated), (0, 0), "{text}");
+    }
+
     /// Waits for a condition on the host; fails when the test's time is over.
     pub fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         while !condition() {
@@ -553,6 +562,12 @@ impl Drop for Container<'_> {
         let mut command = Command::new("timeout");
         let _ = command.arg("10").args(argv).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
+}
+
+/// A field of a `/proc/PID/status` text.
+pub fn status(text: &str, key: &str) -> String {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {key} in {text}")).trim().to_owned()
 }
 
 /// A file as text; empty when it is not there (yet).
