@@ -1,11 +1,11 @@
 //! What a test holds in its hands: a folder of its own, commands with a deadline, bundles and containers.
 
-use std::cell::Cell;
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -37,6 +37,7 @@ pub struct Suite {
     applets: Vec<String>,
     uid: u32,
     gid: u32,
+    counter: AtomicU32,
 }
 
 impl Suite {
@@ -53,6 +54,7 @@ impl Suite {
             applets: install_busybox(&dir)?,
             uid: owner.uid(),
             gid: owner.gid(),
+            counter: AtomicU32::new(1),
             runtime,
             dir,
         };
@@ -68,7 +70,7 @@ impl Suite {
         let name = title.replace("::", "-").replace('_', "-");
         let dir = self.dir.join(&name);
         fs::create_dir(&dir).unwrap();
-        Ctx { suite: self, dir, name, counter: Cell::new(0), deadline: Instant::now() + TIMEOUT }
+        Ctx { suite: self, dir, name, deadline: Instant::now() + TIMEOUT }
     }
 }
 
@@ -100,7 +102,6 @@ pub struct Ctx<'s> {
     suite: &'s Suite,
     pub dir: PathBuf,
     name: String,
-    counter: Cell<u32>,
     deadline: Instant,
 }
 
@@ -129,13 +130,18 @@ impl Ctx<'_> {
 
     /// A new name, unique on the machine while the suite runs.
     pub fn fresh(&self, stem: &str) -> String {
-        self.counter.set(self.counter.get() + 1);
-        format!("{stem}-{}-{}", self.counter.get(), std::process::id())
+        let number = self.suite.counter.fetch_add(1, Ordering::Relaxed);
+        format!("{stem}-{number}-{}", std::process::id())
     }
 
     /// A path in the test's folder, as text.
     pub fn path(&self, name: &str) -> String {
         self.dir.join(name).into_os_string().into_string().unwrap()
+    }
+
+    /// A path for a socket: short, because its address holds 107 bytes only.
+    pub fn socket_path(&self) -> String {
+        self.suite.dir.join(self.fresh("socket")).into_os_string().into_string().unwrap()
     }
 
     /// A new folder in the test's folder, with this file in it, as a stand-in for the host's data.

@@ -172,8 +172,9 @@ fn a_capability_by_flag_is_neither_inheritable_nor_ambient(ctx: &Ctx) -> Outcome
 }
 
 fn rlimits_are_inherited(ctx: &Ctx) -> Outcome {
-    let container = ctx.running(|c| c["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 123, "hard": 456 }]));
-    assert_eq!(container.sh("ulimit -Sn; ulimit -Hn"), "123\n456");
+    // Not NOFILE, which Go's runtime raises by itself in runc.
+    let container = ctx.running(|c| c["process"]["rlimits"] = json!([{ "type": "RLIMIT_CORE", "soft": 1024, "hard": 4096 }]));
+    assert_eq!(container.sh("awk '/core file/ { print $5, $6 }' /proc/self/limits"), "1024 4096");
     Pass
 }
 

@@ -40,15 +40,21 @@ static int do_tiocsti(void) {
 	return 0;
 }
 
-/* Copies between a terminal's master side and standard input and output, until the other side is closed. */
-static void relay(int master) {
+/* Copies between a terminal's master side and standard input and output, until the other side is closed.
+ * A received terminal may be closed at first: the other side is opened a moment after the master was sent. */
+static void relay(int master, int may_open_later) {
 	struct pollfd fds[2] = {{.fd = master, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
 	char buffer[4096];
 	for (;;) {
 		if (poll(fds, 2, -1) < 0 && errno == EINTR) continue;
 		if (fds[0].revents) {
 			ssize_t n = read(master, buffer, sizeof buffer);
+			if (n <= 0 && may_open_later) {
+				usleep(5000);
+				continue;
+			}
 			if (n <= 0) return;
+			may_open_later = 0;
 			if (write(1, buffer, n) < 0) die("write");
 		}
 		if (fds[1].revents) {
@@ -62,9 +68,10 @@ static void relay(int master) {
 /* recvtty SOCKET: waits for one terminal on a console socket, says what it is, and relays it. */
 static int do_recvtty(const char *path) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+	snprintf(address.sun_path, sizeof address.sun_path, "%s.new", path);
 	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
 	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1)) die(path);
+	if (rename(address.sun_path, path)) die(path); /* only now others find it, and it answers */
 	int connection = accept(listener, NULL, NULL);
 	char name[4096] = {0};
 	union {
@@ -81,7 +88,7 @@ static int do_recvtty(const char *path) {
 	unsigned number;
 	printf("received %d master %s\n", count, ioctl(master, TIOCGPTN, &number) ? "no" : "yes");
 	fflush(stdout);
-	relay(master);
+	relay(master, 1);
 	return 0;
 }
 
@@ -103,7 +110,7 @@ static int do_pty(char **argv) {
 		die(argv[0]);
 	}
 	signal(SIGUSR1, resize);
-	relay(pty_master);
+	relay(pty_master, 0);
 	int status;
 	if (waitpid(child, &status, 0) < 0) die("waitpid");
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
