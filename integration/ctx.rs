@@ -365,7 +365,13 @@ impl Running {
             }
         };
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
-        Output { argv: self.argv.clone(), code, stdout: read(&self.stdout), stderr: read(&self.stderr), file: self.stdout.clone() }
+        Output {
+            argv: self.argv.clone(),
+            code,
+            stdout: read(&self.stdout),
+            stderr: read(&self.stderr),
+            file: self.stdout.clone(),
+        }
     }
 
     fn time_out(&mut self) -> ! {

@@ -212,7 +212,8 @@ fn signals_start_from_a_clean_slate(ctx: &Ctx) -> Outcome {
 
 fn no_descriptor_leaks_in(ctx: &Ctx) -> Outcome {
     let container = ctx.running(|_| {});
-    let output = container.exec_command(&[], &["sh", "-c", "ls /proc/$$/fd; true"]).after("exec 9</etc 11</etc/passwd").run().ok();
+    let output =
+        container.exec_command(&[], &["sh", "-c", "ls /proc/$$/fd; true"]).after("exec 9</etc 11</etc/passwd").run().ok();
     assert_eq!(output.lines(), ["0", "1", "2"]);
     Pass
 }
@@ -280,7 +281,8 @@ fn invalid_users_are_refused(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc takes --user 4294967296 for 0");
     let container = ctx.running(|_| {});
     for user in ["-1", "4294967295", "4294967296", "18446744073709551616", "1:", ":1", "0x1", " 1", "1a"] {
-        assert_eq!(container.exec(&[&format!("--user={user}")], &["id"]).exits(255).stdout, "", "user {user:?}");
+        let output = container.exec(&[&format!("--user={user}")], &["id"]);
+        assert!(output.code != 0 && output.stdout.is_empty(), "user {user:?}: {output}");
     }
     Pass
 }

@@ -46,7 +46,6 @@ fn hooks(c: &mut Value, kind: &str, scripts: &[&str]) {
 }
 
 fn the_six_kinds_run_in_order(ctx: &Ctx) -> Outcome {
-    let log = ctx.path("log");
     fs::create_dir(ctx.path("shared")).unwrap();
     let (outside, inside) = (format!("{}/log", ctx.path("shared")), "/shared/log");
     let container = ctx.create(|c| {
@@ -58,7 +57,6 @@ fn the_six_kinds_run_in_order(ctx: &Ctx) -> Outcome {
         }
         hooks(c, "startContainer", &[&format!("echo startContainer >> {inside}")]);
     });
-    drop(log);
     let so_far = || read(outside.as_ref()).lines().map(str::to_owned).collect::<Vec<_>>();
     if ctx.is_rt() {
         assert_eq!(so_far(), ["prestart", "createRuntime", "createContainer"], "after create");
@@ -268,9 +266,12 @@ fn a_timeout_of_zero_is_refused(ctx: &Ctx) -> Outcome {
 fn hooks_of_create_see_the_id_in_use(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc writes its record last");
     let log = ctx.path("log");
-    let script = format!("id=$(sed 's/.*\"id\": *\"\\([^\"]*\\)\".*/\\1/'); {} --root {} state $id > {log} 2>&1", ctx.runtime().display(), ctx.path("state"));
-    let container = ctx.container(ctx.bundle(|c| hooks(c, "createRuntime", &[&format!("tr -d '\\n' | ( {script} )")])));
-    let mut container = container;
+    let script = format!(
+        "id=$(sed 's/.*\"id\": *\"\\([^\"]*\\)\".*/\\1/'); {} --root {} state $id > {log} 2>&1",
+        ctx.runtime().display(),
+        ctx.path("state")
+    );
+    let mut container = ctx.container(ctx.bundle(|c| hooks(c, "createRuntime", &[&format!("tr -d '\\n' | ( {script} )")])));
     container.create().ok();
     assert!(read(log.as_ref()).contains("\"creating\""), "{}", read(log.as_ref()));
     Pass
@@ -279,7 +280,11 @@ fn hooks_of_create_see_the_id_in_use(ctx: &Ctx) -> Outcome {
 fn no_descriptor_leaks_into_hooks(ctx: &Ctx) -> Outcome {
     let log = ctx.path("log");
     let container = ctx.container(ctx.bundle(|c| {
-        hooks(c, "createRuntime", &[&format!("for fd in 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$fd && echo $fd >> {log}; done; true")]);
+        hooks(
+            c,
+            "createRuntime",
+            &[&format!("for fd in 3 4 5 6 7 8 9; do test -e /proc/$$/fd/$fd && echo $fd >> {log}; done; true")],
+        );
         config::shell(c, "exit 0");
     }));
     container.run_command(&[]).after("exec 9</etc").run().ok();

@@ -116,7 +116,8 @@ fn kill_reaches_a_created_container(ctx: &Ctx) -> Outcome {
 }
 
 fn kill_takes_names_and_numbers(ctx: &Ctx) -> Outcome {
-    let container = ctx.running(|c| config::shell(c, "trap 'echo usr1' USR1; trap 'echo usr2' USR2; echo ready; while :; do sleep 0.01; done"));
+    let container = ctx
+        .running(|c| config::shell(c, "trap 'echo usr1' USR1; trap 'echo usr2' USR2; echo ready; while :; do sleep 0.01; done"));
     ctx.wait_until("the traps are set", || container.printed() == "ready\n");
     for (count, signal) in ["USR1", "SIGUSR1", "10", "USR2"].iter().enumerate() {
         container.kill(signal).ok();

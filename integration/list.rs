@@ -150,14 +150,18 @@ fn a_failure_is_one_record_of_the_json_log(ctx: &Ctx) -> Outcome {
     let log = ctx.path("log.json");
     let output = ctx.rt(&["--log", &log, "--log-format", "json", "state", "never-made"]).exits(1);
     let text = read(log.as_ref());
-    let errors: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).filter(|r: &Value| r["level"] == "error").collect();
+    let errors: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).filter(|r: &Value| r["level"] == "error").collect();
     assert_eq!(errors.len(), 1, "{text}");
     let message = errors[0]["msg"].as_str().unwrap();
     assert!(message.contains("does not exist"), "{text}");
     assert!(output.stderr.contains("does not exist"), "{output}");
     // RFC 3339: containerd drops the record otherwise.
     let time = errors[0]["time"].as_str().unwrap();
-    assert!(time.len() >= 20 && &time[10..11] == "T" && (time.ends_with('Z') || &time[time.len() - 3..time.len() - 2] == ":"), "{time}");
+    assert!(
+        time.len() >= 20 && &time[10..11] == "T" && (time.ends_with('Z') || &time[time.len() - 3..time.len() - 2] == ":"),
+        "{time}"
+    );
     Pass
 }
 

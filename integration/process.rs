@@ -90,7 +90,9 @@ fn rlimits_are_set(ctx: &Ctx) -> Outcome {
 }
 
 fn an_unknown_rlimit_is_refused(ctx: &Ctx) -> Outcome {
-    ctx.run(|c| c["process"]["rlimits"] = json!([{ "type": "RLIMIT_NONSENSE", "soft": 1, "hard": 1 }])).exits(1).refused("RLIMIT_NONSENSE");
+    ctx.run(|c| c["process"]["rlimits"] = json!([{ "type": "RLIMIT_NONSENSE", "soft": 1, "hard": 1 }]))
+        .exits(1)
+        .refused("RLIMIT_NONSENSE");
     Pass
 }
 

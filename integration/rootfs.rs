@@ -74,9 +74,12 @@ fn a_read_only_root_cannot_be_written(ctx: &Ctx) -> Outcome {
 }
 
 fn masked_files_are_empty(ctx: &Ctx) -> Outcome {
-    let output = ctx.sh_with("wc -c < /proc/version; echo x 2>/dev/null > /etc/passwd; wc -c < /etc/passwd; stat -c %t:%T /etc/passwd", |c| {
-        c["linux"]["maskedPaths"] = json!(["/proc/version", "/etc/passwd"]);
-    });
+    let output = ctx.sh_with(
+        "wc -c < /proc/version; echo x 2>/dev/null > /etc/passwd; wc -c < /etc/passwd; stat -c %t:%T /etc/passwd",
+        |c| {
+            c["linux"]["maskedPaths"] = json!(["/proc/version", "/etc/passwd"]);
+        },
+    );
     assert_eq!(output.lines().collect::<Vec<_>>(), ["0", "0", "1:3"]);
     Pass
 }
@@ -114,7 +117,8 @@ fn default_devices_exist(ctx: &Ctx) -> Outcome {
     let script = devices.map(|(name, _)| format!("stat -c '%F %t:%T %a' /dev/{name}")).join("; ");
     let expected = devices.map(|(_, number)| format!("character special file {number} 666\n")).concat();
     assert_eq!(ctx.sh(&script).ok().stdout, expected);
-    let works = "head -c 3 /dev/zero | wc -c; echo x > /dev/null; ! echo x 2>/dev/null > /dev/full; head -c 4 /dev/urandom | wc -c";
+    let works =
+        "head -c 3 /dev/zero | wc -c; echo x > /dev/null; ! echo x 2>/dev/null > /dev/full; head -c 4 /dev/urandom | wc -c";
     assert_eq!(ctx.sh(works).ok().lines(), ["3", "4"]);
     Pass
 }
@@ -234,7 +238,9 @@ fn mounts_happen_in_the_order_of_the_list(ctx: &Ctx) -> Outcome {
 }
 
 fn destinations_are_made(ctx: &Ctx) -> Outcome {
-    ctx.sh_with("grep -q ' /deep/down/there ' /proc/self/mountinfo", |c| config::mount(c, "tmpfs", "tmpfs", "/deep/down/there", &[]));
+    ctx.sh_with("grep -q ' /deep/down/there ' /proc/self/mountinfo", |c| {
+        config::mount(c, "tmpfs", "tmpfs", "/deep/down/there", &[])
+    });
     Pass
 }
 
@@ -276,18 +282,23 @@ fn proc_shows_this_pid_namespace(ctx: &Ctx) -> Outcome {
 
 fn the_old_root_is_gone(ctx: &Ctx) -> Outcome {
     let secret = ctx.host_dir("secret", "canary", "host data");
-    let output = ctx.sh(&format!("ls -d {secret} ../../../..{secret} /.old* /oldroot /put_old; cat /proc/self/mountinfo")).exits(0);
+    let output =
+        ctx.sh(&format!("ls -d {secret} ../../../..{secret} /.old* /oldroot /put_old; cat /proc/self/mountinfo")).exits(0);
     assert_eq!(output.stderr.lines().count(), 5, "{output}");
     let points: Vec<&str> = output.stdout.lines().map(|line| line.split(' ').nth(4).unwrap()).collect();
     let allowed = ["/", "/proc", "/dev", "/sys"];
     for point in points {
-        assert!(allowed.iter().any(|top| point == *top || point.starts_with(&format!("{top}/"))), "{point} is mounted:\n{output}");
+        assert!(
+            allowed.iter().any(|top| point == *top || point.starts_with(&format!("{top}/"))),
+            "{point} is mounted:\n{output}"
+        );
     }
     Pass
 }
 
 fn no_mount_is_left_on_the_host(ctx: &Ctx) -> Outcome {
-    let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|l| l.contains(ctx.dir.to_str().unwrap())).count();
+    let mounts =
+        || fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|l| l.contains(ctx.dir.to_str().unwrap())).count();
     let container = ctx.running(|_| {});
     assert_eq!(mounts(), 0, "while it runs");
     container.stop();
@@ -324,7 +335,8 @@ fn overlay_is_mounted(ctx: &Ctx) -> Outcome {
 
 fn a_recursive_read_only_mount(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc 1.1.5 knows rro, but not every kernel's flags with it");
-    let output = ctx.sh_with("cat /proc/self/mountinfo", |c| config::mount(c, "bind", "/dev", "/mnt", &["rbind", "rro", "rnosuid"]));
+    let output =
+        ctx.sh_with("cat /proc/self/mountinfo", |c| config::mount(c, "bind", "/dev", "/mnt", &["rbind", "rro", "rnosuid"]));
     for point in ["/mnt", "/mnt/pts"] {
         let flags = mountinfo(&output, point)[5];
         assert!(flags.starts_with("ro,nosuid"), "{point}: {flags}");

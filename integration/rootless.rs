@@ -69,9 +69,9 @@ fn a_process_of_a_subordinate_id(ctx: &Ctx) -> Outcome {
     if range("/etc/subuid").is_none() {
         return Skip("no subordinate ids".to_owned());
     }
-    let output = ctx.sh_with("id -u; id -g; touch /tmp/x && stat -c %u /tmp/x", |c| {
+    let output = ctx.sh_with("id -u; id -g; touch /scratch/x && stat -c %u /scratch/x", |c| {
         with_subordinate_ids(ctx, c).unwrap();
-        config::mount(c, "tmpfs", "tmpfs", "/tmp", &["mode=1777"]);
+        config::mount(c, "tmpfs", "tmpfs", "/scratch", &["mode=1777"]);
         c["process"]["user"] = json!({ "uid": 1000, "gid": 1001 });
     });
     assert_eq!(output, "1000\n1001\n1000\n");

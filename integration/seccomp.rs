@@ -41,7 +41,8 @@ fn allow_but(syscall: Value) -> impl FnOnce(&mut Value) {
 
 fn an_error_number_is_returned(ctx: &Ctx) -> Outcome {
     let rule = json!({ "names": ["getpriority"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95 });
-    let output = ctx.sh_with(&format!("probe syscall {GETPRIORITY}; probe syscall 39; grep Seccomp: /proc/self/status"), allow_but(rule));
+    let output =
+        ctx.sh_with(&format!("probe syscall {GETPRIORITY}; probe syscall 39; grep Seccomp: /proc/self/status"), allow_but(rule));
     assert_eq!(output, "EOPNOTSUPP\nok\nSeccomp:\t2\n");
     Pass
 }
@@ -83,12 +84,77 @@ fn trap_sends_sigsys(ctx: &Ctx) -> Outcome {
 
 /// What a shell and the runtime's last steps need, and little else.
 const ALLOWED: &[&str] = &[
-    "access", "arch_prctl", "brk", "capget", "capset", "chdir", "clone", "close", "close_range", "dup", "dup2", "dup3", "epoll_ctl",
-    "epoll_pwait", "execve", "execveat", "exit", "exit_group", "faccessat", "fchdir", "fchown", "fcntl", "fork", "fstat", "fstatfs",
-    "futex", "getcwd", "getdents64", "getegid", "geteuid", "getgid", "getpgid", "getpgrp", "getpid", "getppid", "gettid", "getuid",
-    "ioctl", "lseek", "lstat", "madvise", "mmap", "mprotect", "munmap", "nanosleep", "newfstatat", "open", "openat", "pipe2", "poll",
-    "prctl", "pread64", "prlimit64", "read", "readlink", "readlinkat", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sched_getaffinity",
-    "sched_yield", "set_robust_list", "set_tid_address", "setgid", "setgroups", "setuid", "sigaltstack", "stat", "tgkill", "uname", "wait4",
+    "access",
+    "arch_prctl",
+    "brk",
+    "capget",
+    "capset",
+    "chdir",
+    "clone",
+    "close",
+    "close_range",
+    "dup",
+    "dup2",
+    "dup3",
+    "epoll_ctl",
+    "epoll_pwait",
+    "execve",
+    "execveat",
+    "exit",
+    "exit_group",
+    "faccessat",
+    "fchdir",
+    "fchown",
+    "fcntl",
+    "fork",
+    "fstat",
+    "fstatfs",
+    "futex",
+    "getcwd",
+    "getdents64",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getpgid",
+    "getpgrp",
+    "getpid",
+    "getppid",
+    "gettid",
+    "getuid",
+    "ioctl",
+    "lseek",
+    "lstat",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "munmap",
+    "nanosleep",
+    "newfstatat",
+    "open",
+    "openat",
+    "pipe2",
+    "poll",
+    "prctl",
+    "pread64",
+    "prlimit64",
+    "read",
+    "readlink",
+    "readlinkat",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_getaffinity",
+    "sched_yield",
+    "set_robust_list",
+    "set_tid_address",
+    "setgid",
+    "setgroups",
+    "setuid",
+    "sigaltstack",
+    "stat",
+    "tgkill",
+    "uname",
+    "wait4",
     "write",
 ];
 
@@ -142,10 +208,19 @@ fn a_profile_that_denies_getcwd(ctx: &Ctx) -> Outcome {
 /// With noNewPrivileges nothing but execve needs to come after the filter.
 fn a_profile_that_denies_what_only_the_runtime_needs(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc's init goes on working after it has loaded the filter");
-    let names = ["setuid", "setresuid", "setgid", "setresgid", "setgroups", "capset", "capget", "prctl", "chdir", "fchdir", "close_range", "setsid"];
+    let names =
+        ["setuid", "setresuid", "setgid", "setresgid", "setgroups", "capset", "capget", "prctl", "chdir", "fchdir", "setsid"];
     let rule = json!({ "names": names, "action": "SCMP_ACT_ERRNO" });
     let edit = allow_but(rule);
-    assert_eq!(ctx.run(|c| { config::shell(c, "echo works"); edit(c) }).ok().text(), "works");
+    assert_eq!(
+        ctx.run(|c| {
+            config::shell(c, "echo works");
+            edit(c)
+        })
+        .ok()
+        .text(),
+        "works"
+    );
     Pass
 }
 

@@ -44,14 +44,23 @@ fn behind_socket(ctx: &Ctx, edit: impl FnOnce(&mut Value)) -> String {
     let mut container = ctx.container(ctx.bundle(edit));
     container.create_with(&["--console-socket", &socket]).ok();
     container.start().ok();
-    let output = listener.wait().ok().stdout.replace('\r', "");
-    output
+    listener.wait().ok().stdout.replace('\r', "")
 }
 
 /// The container's `run`, under a terminal of 41 rows and 121 columns.
 fn in_foreground<'c>(ctx: &'c Ctx<'c>, container: &Container) -> Cmd<'c> {
     let root = ctx.path("state");
-    let argv = [&ctx.probe(), "pty", ctx.runtime().to_str().unwrap(), "--root", &root, "run", "-b", container.bundle.path(), &container.id];
+    let argv = [
+        &ctx.probe(),
+        "pty",
+        ctx.runtime().to_str().unwrap(),
+        "--root",
+        &root,
+        "run",
+        "-b",
+        container.bundle.path(),
+        &container.id,
+    ];
     ctx.command(&argv)
 }
 
@@ -96,13 +105,16 @@ fn exit_status_with_a_terminal_in_the_foreground(ctx: &Ctx) -> Outcome {
 }
 
 fn window_size_is_forwarded(ctx: &Ctx) -> Outcome {
-    let container = ctx.container(ctx.bundle(|c| on_a_terminal(c, "until stty size 2>/dev/null | grep '41 121'; do sleep 0.01; done")));
+    let container =
+        ctx.container(ctx.bundle(|c| on_a_terminal(c, "until stty size 2>/dev/null | grep '41 121'; do sleep 0.01; done")));
     assert_eq!(in_foreground(ctx, &container).run().ok().text(), "41 121");
     Pass
 }
 
 fn a_new_window_size_is_forwarded(ctx: &Ctx) -> Outcome {
-    let container = ctx.container(ctx.bundle(|c| on_a_terminal(c, "echo ready; until stty size 2>/dev/null | grep '51 131'; do sleep 0.01; done")));
+    let container = ctx.container(
+        ctx.bundle(|c| on_a_terminal(c, "echo ready; until stty size 2>/dev/null | grep '51 131'; do sleep 0.01; done")),
+    );
     let run = in_foreground(ctx, &container).spawn();
     ctx.wait_until("the program runs", || run.stdout_so_far().contains("ready"));
     ctx.host(&["kill", "-USR1", &run.pid()]).ok();
