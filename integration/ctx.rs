@@ -50,7 +50,8 @@ impl Suite {
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         let owner = fs::metadata(&dir).unwrap();
         let suite = Self {
-            is_rt: version.stdout.starts_with(b"rt version "),
+            // RT_NO_EXCUSES=1 runs what is otherwise skipped for peers, to see whether the stated deviations are real.
+            is_rt: version.stdout.starts_with(b"rt version ") || std::env::var_os("RT_NO_EXCUSES").is_some(),
             applets: install_busybox(&dir)?,
             uid: owner.uid(),
             gid: owner.gid(),

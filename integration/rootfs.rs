@@ -334,7 +334,6 @@ fn overlay_is_mounted(ctx: &Ctx) -> Outcome {
 }
 
 fn a_recursive_read_only_mount(ctx: &Ctx) -> Outcome {
-    needs_rt!(ctx, "runc 1.1.5 knows rro, but not every kernel's flags with it");
     let output =
         ctx.sh_with("cat /proc/self/mountinfo", |c| config::mount(c, "bind", "/dev", "/mnt", &["rbind", "rro", "rnosuid"]));
     for point in ["/mnt", "/mnt/pts"] {

@@ -23,6 +23,7 @@ pub fn rerun_as_user(arguments: &[String]) -> i32 {
         .env("HOME", &home)
         .env("XDG_RUNTIME_DIR", home.join("run"))
         .env("RT", runtime)
+        .envs(std::env::var_os("RT_NO_EXCUSES").map(|value| ("RT_NO_EXCUSES", value)))
         .current_dir("/")
         .uid(uid)
         .gid(gid)
