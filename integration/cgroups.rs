@@ -1,0 +1,280 @@
+//! Control groups: limits are written and enforced, and nothing remains. Both hierarchies' files are known here.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::config;
+use crate::ctx::{Container, Ctx, read};
+use crate::runner::Outcome::{self, Pass, Skip};
+
+tests! {
+    Root {
+        the_memory_limit_is_written,
+        the_memory_limit_is_enforced,
+        memory_reservation_and_swap_are_written,
+        the_pids_limit_is_written,
+        the_pids_limit_is_enforced,
+        cpu_shares_quota_and_period_are_written,
+        the_cpuset_is_applied,
+        an_impossible_cpuset_is_refused,
+        devices_are_denied_but_the_default_ones,
+        an_allowed_device_can_be_opened,
+        init_is_in_its_cgroup,
+        the_path_is_the_configured_one,
+        a_relative_path_lies_below_the_caller_s,
+        nothing_is_left_after_delete,
+        nothing_is_left_after_a_failed_create,
+        sub_cgroups_made_inside_are_removed,
+        a_path_is_usable_again_at_once,
+        the_cgroup_mount_shows_the_container_s_own,
+        a_memory_limit_that_is_text_is_refused,
+        pause_stops_and_resume_continues,
+        update_changes_limits,
+    }
+}
+
+fn unified() -> bool {
+    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// The folder of a cgroup in this controller's hierarchy.
+fn folder(controller: &str, path: &str) -> PathBuf {
+    let mount = if unified() { "/sys/fs/cgroup".to_owned() } else { format!("/sys/fs/cgroup/{controller}") };
+    Path::new(&mount).join(path.trim_start_matches('/'))
+}
+
+/// The value of a cgroup file, which has one name per hierarchy version.
+fn value(controller: &str, path: &str, v1: &str, v2: &str) -> String {
+    read(&folder(controller, path).join(if unified() { v2 } else { v1 })).trim().to_owned()
+}
+
+/// A created container in a cgroup of this path, with these resources.
+fn limited<'c>(ctx: &'c Ctx<'c>, path: &str, resources: serde_json::Value) -> Container<'c> {
+    ctx.create(|c| {
+        c["linux"]["cgroupsPath"] = json!(path);
+        c["linux"]["resources"] = resources;
+    })
+}
+
+fn the_memory_limit_is_written(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-memory");
+    let _container = limited(ctx, &path, json!({ "memory": { "limit": 67_108_864 } }));
+    assert_eq!(value("memory", &path, "memory.limit_in_bytes", "memory.max"), "67108864");
+    Pass
+}
+
+fn the_memory_limit_is_enforced(ctx: &Ctx) -> Outcome {
+    let output = ctx.run(|c| {
+        // A variable of 64 MB in 32 MB of memory.
+        config::shell(c, "head -c 64000000 /dev/zero | tail -c 60000000 | wc -c; echo $?");
+        c["linux"]["resources"] = json!({ "memory": { "limit": 33_554_432, "swap": 33_554_432 } });
+    });
+    assert!(!output.stdout.contains("60000000"), "{output}");
+    Pass
+}
+
+fn memory_reservation_and_swap_are_written(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-reservation");
+    let _container = limited(ctx, &path, json!({ "memory": { "limit": 67_108_864, "reservation": 33_554_432 } }));
+    assert_eq!(value("memory", &path, "memory.soft_limit_in_bytes", "memory.low"), "33554432");
+    Pass
+}
+
+fn the_pids_limit_is_written(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-pids");
+    let _container = limited(ctx, &path, json!({ "pids": { "limit": 17 } }));
+    assert_eq!(value("pids", &path, "pids.max", "pids.max"), "17");
+    Pass
+}
+
+fn the_pids_limit_is_enforced(ctx: &Ctx) -> Outcome {
+    let output = ctx.run(|c| {
+        config::shell(c, "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5 & done; echo all started");
+        c["linux"]["resources"] = json!({ "pids": { "limit": 10 } });
+    });
+    assert!(output.stderr.contains("fork") && !output.stdout.contains("all started"), "{output}");
+    Pass
+}
+
+fn cpu_shares_quota_and_period_are_written(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-cpu");
+    let _container = limited(ctx, &path, json!({ "cpu": { "shares": 512, "quota": 50_000, "period": 100_000 } }));
+    if unified() {
+        assert_eq!(value("cpu", &path, "", "cpu.max"), "50000 100000");
+    } else {
+        let of = |name| value("cpu", &path, name, "");
+        assert_eq!([of("cpu.shares"), of("cpu.cfs_quota_us"), of("cpu.cfs_period_us")], ["512", "50000", "100000"]);
+    }
+    Pass
+}
+
+fn the_cpuset_is_applied(ctx: &Ctx) -> Outcome {
+    let output = ctx.sh_with("grep Cpus_allowed_list /proc/self/status", |c| {
+        c["linux"]["resources"] = json!({ "cpu": { "cpus": "0", "mems": "0" } });
+    });
+    assert_eq!(output, "Cpus_allowed_list:\t0\n");
+    Pass
+}
+
+fn an_impossible_cpuset_is_refused(ctx: &Ctx) -> Outcome {
+    ctx.run(|c| c["linux"]["resources"] = json!({ "cpu": { "cpus": "99999" } })).exits(1).refused("cpuset");
+    Pass
+}
+
+/// A node for /dev/mem made inside: CAP_MKNOD allows to make it, the cgroup forbids to open it.
+const OPEN_MEM: &str = "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem > /dev/null 2>&1 && echo opened || echo denied";
+
+fn devices_are_denied_but_the_default_ones(ctx: &Ctx) -> Outcome {
+    let output = ctx.sh_with(&format!("{OPEN_MEM}; head -c 1 /dev/zero | wc -c"), |c| {
+        c["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    });
+    assert_eq!(output, "denied\n1\n");
+    Pass
+}
+
+fn an_allowed_device_can_be_opened(ctx: &Ctx) -> Outcome {
+    // /dev/kmsg, which needs no capability to be opened for writing.
+    let script = "mknod /tmp/kmsg c 1 11 && ( : > /tmp/kmsg ) 2>/dev/null && echo opened || echo denied";
+    let denied = json!({ "allow": false, "access": "rwm" });
+    for (access, expected) in [("rw", "opened\n"), ("r", "denied\n")] {
+        let allowed = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": access });
+        let output = ctx.sh_with(script, |c| c["linux"]["resources"] = json!({ "devices": [denied, allowed] }));
+        assert_eq!(output, expected, "{access}");
+    }
+    Pass
+}
+
+fn init_is_in_its_cgroup(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-init");
+    let container = limited(ctx, &path, json!({}));
+    let procs = read(&folder("pids", &path).join("cgroup.procs"));
+    assert!(procs.lines().any(|pid| pid == container.pid().to_string()), "{procs}");
+    Pass
+}
+
+fn the_path_is_the_configured_one(ctx: &Ctx) -> Outcome {
+    let path = format!("/rt-parent/{}", ctx.fresh("deep"));
+    let container = limited(ctx, &path, json!({}));
+    let of_init = read(format!("/proc/{}/cgroup", container.pid()).as_ref());
+    assert!(of_init.lines().filter(|line| line.ends_with(&path)).count() >= if unified() { 1 } else { 5 }, "{of_init}");
+    container.delete().ok();
+    for controller in ["memory", "pids", "cpu", "cpuset", "cpuacct", "devices", "freezer", "blkio", "systemd", "unified"] {
+        let _ = std::fs::remove_dir(folder(controller, "/rt-parent"));
+    }
+    Pass
+}
+
+fn a_relative_path_lies_below_the_caller_s(ctx: &Ctx) -> Outcome {
+    if unified() {
+        return Skip("needs a cgroup with processes and children: hierarchy version 1".to_owned());
+    }
+    let path = ctx.fresh("rt-relative");
+    let container = limited(ctx, &path, json!({}));
+    let own = read("/proc/self/cgroup".as_ref());
+    let of = |text: &str| text.lines().find(|line| line.contains(":pids:")).unwrap().rsplit(':').next().unwrap().to_owned();
+    let own = of(&own);
+    let of_init = of(&read(format!("/proc/{}/cgroup", container.pid()).as_ref()));
+    assert_eq!(of_init, format!("{}/{path}", own.trim_end_matches('/')));
+    Pass
+}
+
+fn nothing_is_left_after_delete(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-delete");
+    let container = limited(ctx, &path, json!({}));
+    assert_ne!(everywhere(&path), Vec::<PathBuf>::new());
+    container.start().ok();
+    container.stop();
+    container.delete().ok();
+    assert_eq!(everywhere(&path), Vec::<PathBuf>::new());
+    Pass
+}
+
+fn nothing_is_left_after_a_failed_create(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-failed");
+    let mut container = ctx.container(ctx.bundle(|c| {
+        c["linux"]["cgroupsPath"] = json!(path);
+        c["process"]["args"] = json!(["/no/such/program"]);
+    }));
+    container.create().exits(1);
+    assert_eq!(everywhere(&path), Vec::<PathBuf>::new());
+    Pass
+}
+
+fn sub_cgroups_made_inside_are_removed(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-nested");
+    let container = limited(ctx, &path, json!({}));
+    std::fs::create_dir_all(folder("pids", &path).join("one/two")).unwrap();
+    container.delete().ok();
+    assert_eq!(everywhere(&path), Vec::<PathBuf>::new());
+    Pass
+}
+
+/// The folders of this path in all hierarchies.
+fn everywhere(path: &str) -> Vec<PathBuf> {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
+    let mut found: Vec<PathBuf> = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).collect();
+    found.iter_mut().for_each(|folder| folder.push(path.trim_start_matches('/')));
+    found.retain(|folder| folder.exists());
+    found
+}
+
+fn a_path_is_usable_again_at_once(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-again");
+    for limit in [20, 30, 0] {
+        let resources = if limit == 0 { json!({}) } else { json!({ "pids": { "limit": limit } }) };
+        let container = limited(ctx, &path, resources);
+        let expected = if limit == 0 { "max".to_owned() } else { limit.to_string() };
+        assert_eq!(value("pids", &path, "pids.max", "pids.max"), expected);
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+    }
+    Pass
+}
+
+fn the_cgroup_mount_shows_the_container_s_own(ctx: &Ctx) -> Outcome {
+    let file = if unified() { "/sys/fs/cgroup/pids.max" } else { "/sys/fs/cgroup/pids/pids.max" };
+    for namespace in [false, true] {
+        let output = ctx.sh_with(&format!("cat {file}"), |c| {
+            c["linux"]["resources"] = json!({ "pids": { "limit": 19 } });
+            if namespace {
+                config::namespace(c, "cgroup", None);
+            }
+        });
+        assert_eq!(output, "19\n", "with a cgroup namespace: {namespace}");
+    }
+    Pass
+}
+
+fn a_memory_limit_that_is_text_is_refused(ctx: &Ctx) -> Outcome {
+    ctx.run(|c| c["linux"]["resources"] = json!({ "memory": { "limit": "64m" } })).exits(1).refused("memory");
+    Pass
+}
+
+fn pause_stops_and_resume_continues(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|c| config::shell(c, "while :; do echo tick; sleep 0.01; done"));
+    ctx.wait_until("it ticks", || !container.printed().is_empty());
+    container.verb("pause").ok();
+    assert_eq!(container.status(), "paused");
+    let before = container.printed();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(container.printed(), before);
+    container.exec(&[], &["true"]).exits(255).refused("cannot exec in a paused container");
+    container.verb("resume").ok();
+    assert_eq!(container.status(), "running");
+    ctx.wait_until("it ticks again", || container.printed().len() > before.len());
+    container.verb("resume").exits(1).refused("container not paused");
+    Pass
+}
+
+fn update_changes_limits(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-update");
+    let container = limited(ctx, &path, json!({ "pids": { "limit": 17 }, "memory": { "limit": 67_108_864 } }));
+    ctx.rt(&["update", "--pids-limit", "23", &container.id]).ok();
+    assert_eq!(value("pids", &path, "pids.max", "pids.max"), "23");
+    ctx.rt(&["update", "--memory", "128m", &container.id]).ok();
+    let resources = json!({ "pids": { "limit": 29 } }).to_string();
+    ctx.rt_command(&["update", "--resources", "-", &container.id]).stdin(&resources).run().ok();
+    assert_eq!(value("pids", &path, "pids.max", "pids.max"), "29");
+    assert_eq!(value("memory", &path, "memory.limit_in_bytes", "memory.max"), "134217728");
+    Pass
+}

@@ -1,0 +1,262 @@
+//! create, start, state, kill, delete: what each does, and when it is refused.
+
+use serde_json::json;
+
+use crate::config;
+use crate::ctx::{Ctx, read};
+use crate::runner::Outcome::{self, Pass};
+
+tests! {
+    Both {
+        statuses_from_created_to_gone,
+        create_does_not_run_the_program,
+        create_prints_nothing,
+        state_tells_what_the_specification_asks_for,
+        pid_file_holds_digits_and_no_newline,
+        create_with_an_id_in_use_is_refused_and_changes_nothing,
+        start_twice_is_refused,
+        start_of_a_stopped_container_is_refused,
+        kill_reaches_a_created_container,
+        kill_takes_names_and_numbers,
+        kill_sends_term_by_default,
+        kill_of_a_stopped_container_says_not_running,
+        kill_with_an_unknown_signal_is_refused,
+        delete_of_a_created_container_kills_it,
+        delete_of_a_running_container_is_refused,
+        delete_force_kills_a_running_container,
+        delete_force_of_an_unknown_id_succeeds,
+        unknown_ids_do_not_exist,
+        failed_create_leaves_no_container,
+        an_edit_of_config_json_after_create_has_no_effect,
+        an_id_is_usable_again_after_delete,
+        init_belongs_to_the_caller_of_create,
+        stopped_while_nobody_has_reaped_init,
+    }
+    Root { a_lost_config_json_does_not_matter_to_delete }
+}
+
+fn statuses_from_created_to_gone(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|_| {});
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    assert_eq!(container.status(), "running");
+    container.stop();
+    container.delete().ok();
+    container.verb("state").refused("does not exist");
+    Pass
+}
+
+fn create_does_not_run_the_program(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|c| config::shell(c, "echo started; sleep 1000"));
+    assert_eq!(container.printed(), "");
+    container.start().ok();
+    ctx.wait_until("the program prints", || container.printed() == "started\n");
+    Pass
+}
+
+fn create_prints_nothing(ctx: &Ctx) -> Outcome {
+    let mut container = ctx.container(ctx.bundle(|_| {}));
+    let output = container.create().ok();
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+    Pass
+}
+
+fn state_tells_what_the_specification_asks_for(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|c| c["annotations"] = json!({ "org.example.a": "1", "org.example.empty": "" }));
+    let state = container.state();
+    assert!(state["ociVersion"].as_str().unwrap().starts_with("1."), "{state}");
+    assert_eq!(state["id"], *container.id);
+    assert_eq!(state["bundle"], *container.bundle.path());
+    assert_eq!(state["annotations"], json!({ "org.example.a": "1", "org.example.empty": "" }));
+    let pid = state["pid"].as_u64().unwrap();
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists(), "{state}");
+    container.start().ok();
+    container.stop();
+    assert!(container.state()["pid"].as_u64().unwrap_or(0) == 0);
+    Pass
+}
+
+fn pid_file_holds_digits_and_no_newline(ctx: &Ctx) -> Outcome {
+    let file = ctx.path("pid");
+    let mut container = ctx.container(ctx.bundle(|_| {}));
+    container.create_with(&["--pid-file", &file]).ok();
+    assert_eq!(read(file.as_ref()), container.pid().to_string());
+    Pass
+}
+
+fn create_with_an_id_in_use_is_refused_and_changes_nothing(ctx: &Ctx) -> Outcome {
+    let mut container = ctx.create(|_| {});
+    let before = container.state();
+    container.create().refused("already exists");
+    assert_eq!(container.state(), before);
+    container.start().ok();
+    Pass
+}
+
+fn start_twice_is_refused(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|_| {});
+    container.start().refused("");
+    assert_eq!(container.status(), "running");
+    Pass
+}
+
+fn start_of_a_stopped_container_is_refused(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|c| config::shell(c, "echo once"));
+    container.wait_for("stopped");
+    container.start().refused("");
+    assert_eq!(container.printed(), "once\n");
+    Pass
+}
+
+fn kill_reaches_a_created_container(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|_| {});
+    container.stop();
+    container.delete().ok();
+    Pass
+}
+
+fn kill_takes_names_and_numbers(ctx: &Ctx) -> Outcome {
+    let container = ctx
+        .running(|c| config::shell(c, "trap 'echo usr1' USR1; trap 'echo usr2' USR2; echo ready; while :; do sleep 0.01; done"));
+    ctx.wait_until("the traps are set", || container.printed() == "ready\n");
+    for (count, signal) in ["USR1", "SIGUSR1", "10", "USR2"].iter().enumerate() {
+        container.kill(signal).ok();
+        ctx.wait_until(signal, || container.printed().lines().count() == count + 2);
+    }
+    assert_eq!(container.printed(), "ready\nusr1\nusr1\nusr1\nusr2\n");
+    Pass
+}
+
+fn kill_sends_term_by_default(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|c| config::shell(c, "trap 'echo term; exit' TERM; echo ready; while :; do sleep 0.01; done"));
+    ctx.wait_until("the trap is set", || container.printed() == "ready\n");
+    container.verb("kill").ok();
+    container.wait_for("stopped");
+    assert_eq!(container.printed(), "ready\nterm\n");
+    Pass
+}
+
+fn kill_of_a_stopped_container_says_not_running(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|c| config::shell(c, "exit 0"));
+    container.wait_for("stopped");
+    let before = container.state();
+    container.kill("TERM").exits(1).refused("container not running");
+    assert_eq!(container.state(), before);
+    Pass
+}
+
+fn kill_with_an_unknown_signal_is_refused(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|_| {});
+    container.kill("NONSENSE").refused("");
+    assert_eq!(container.status(), "running");
+    Pass
+}
+
+fn delete_of_a_created_container_kills_it(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|_| {});
+    let pid = container.pid();
+    container.delete().ok();
+    ctx.wait_until("init is gone", || !alive(pid));
+    container.verb("state").refused("does not exist");
+    Pass
+}
+
+fn delete_of_a_running_container_is_refused(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|_| {});
+    container.delete().exits(1);
+    assert_eq!(container.status(), "running");
+    Pass
+}
+
+fn delete_force_kills_a_running_container(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|_| {});
+    let pid = container.pid();
+    ctx.rt(&["delete", "--force", &container.id]).ok();
+    ctx.wait_until("init is gone", || !alive(pid));
+    container.verb("state").refused("does not exist");
+    Pass
+}
+
+fn delete_force_of_an_unknown_id_succeeds(ctx: &Ctx) -> Outcome {
+    ctx.rt(&["delete", "--force", "never-made"]).ok();
+    Pass
+}
+
+fn unknown_ids_do_not_exist(ctx: &Ctx) -> Outcome {
+    for verb in ["state", "start", "kill", "delete"] {
+        ctx.rt(&[verb, "never-made"]).exits(1).refused("does not exist");
+    }
+    ctx.rt(&["exec", "never-made", "true"]).exits(255).refused("does not exist");
+    Pass
+}
+
+fn failed_create_leaves_no_container(ctx: &Ctx) -> Outcome {
+    let mut container = ctx.container(ctx.bundle(|c| c["process"]["args"] = json!(["/no/such/program"])));
+    container.create().exits(1);
+    container.verb("state").refused("does not exist");
+    container.bundle.edit(|c| c["process"]["args"] = json!(["true"]));
+    container.create().ok();
+    Pass
+}
+
+fn an_edit_of_config_json_after_create_has_no_effect(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|c| config::shell(c, "echo the first"));
+    container.bundle.edit(|c| config::shell(c, "echo the second"));
+    container.start().ok();
+    container.wait_for("stopped");
+    assert_eq!(container.printed(), "the first\n");
+    Pass
+}
+
+fn an_id_is_usable_again_after_delete(ctx: &Ctx) -> Outcome {
+    let mut container = ctx.container(ctx.bundle(|_| {}));
+    for _ in 0..3 {
+        container.create().ok();
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+    }
+    Pass
+}
+
+/// Engines' monitors wait for init: it is reparented to whoever is the subreaper, with nothing of ours between.
+fn init_belongs_to_the_caller_of_create(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|_| {});
+    let parent = field(container.pid(), "PPid");
+    let program = std::fs::read_link(format!("/proc/{parent}/exe")).unwrap_or_default();
+    assert!(program != ctx.runtime(), "the runtime stays as the parent of init");
+    Pass
+}
+
+/// Nobody waits for init here when the test's caller is a subreaper, and a zombie counts as stopped.
+fn stopped_while_nobody_has_reaped_init(ctx: &Ctx) -> Outcome {
+    let container = ctx.container(ctx.bundle(|c| c["process"]["args"] = json!(["true"])));
+    let script = format!(
+        "{0} --root {1} create --bundle {2} {3} && {0} --root {1} start {3}; sleep 0.3; {0} --root {1} state {3}",
+        ctx.runtime().display(),
+        ctx.path("state"),
+        container.bundle.path(),
+        container.id
+    );
+    let state = ctx.command(&[ctx.probe().as_str(), "subreaper", "sh", "-c", &script]).run().ok().json();
+    assert_eq!(state["status"], "stopped", "{state}");
+    Pass
+}
+
+fn a_lost_config_json_does_not_matter_to_delete(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|_| {});
+    std::fs::remove_file(container.bundle.dir.join("config.json")).unwrap();
+    container.stop();
+    container.delete().ok();
+    Pass
+}
+
+/// A field of `/proc/PID/status`.
+fn field(pid: u64, name: &str) -> String {
+    let status = read(format!("/proc/{pid}/status").as_ref());
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// True while the process exists and is no zombie.
+fn alive(pid: u64) -> bool {
+    !matches!(field(pid, "State").chars().next(), None | Some('Z' | 'X'))
+}

@@ -1,0 +1,148 @@
+/* What busybox cannot do, for both sides of a container: raw system calls inside, terminals and sockets outside.
+ * Built statically at test time. Usage: probe VERB ARGUMENTS. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void die(const char *what) {
+	perror(what);
+	exit(99);
+}
+
+/* syscall NUMBER [ARGUMENT...]: prints the name of the error, or "ok". */
+static int do_syscall(char **argv) {
+	long a[6] = {0};
+	for (int i = 0; i < 6 && argv[1 + i]; i++) a[i] = strtol(argv[1 + i], NULL, 0);
+	errno = 0;
+	long ret = syscall(strtol(argv[0], NULL, 0), a[0], a[1], a[2], a[3], a[4], a[5]);
+	puts(ret == -1 ? strerrorname_np(errno) : "ok");
+	return 0;
+}
+
+/* tiocsti: pushes a character into the input of the terminal on standard input or the controlling one. */
+static int do_tiocsti(void) {
+	int tty = open("/dev/tty", O_RDWR);
+	int worked = ioctl(tty, TIOCSTI, "x") == 0 || ioctl(0, TIOCSTI, "x") == 0 || ioctl(1, TIOCSTI, "x") == 0;
+	puts(worked ? "pushed" : "refused");
+	return 0;
+}
+
+/* Copies between a terminal's master side and standard input and output, until the other side is closed.
+ * A received terminal may be closed at first: the other side is opened a moment after the master was sent. */
+static void relay(int master, int may_open_later) {
+	struct pollfd fds[2] = {{.fd = master, .events = POLLIN}, {.fd = 0, .events = POLLIN}};
+	char buffer[4096];
+	for (;;) {
+		if (poll(fds, 2, -1) < 0 && errno == EINTR) continue;
+		if (fds[0].revents) {
+			ssize_t n = read(master, buffer, sizeof buffer);
+			if (n <= 0 && may_open_later) {
+				usleep(5000);
+				continue;
+			}
+			if (n <= 0) return;
+			may_open_later = 0;
+			if (write(1, buffer, n) < 0) die("write");
+		}
+		if (fds[1].revents) {
+			ssize_t n = read(0, buffer, sizeof buffer);
+			if (n <= 0) fds[1].fd = -1;
+			else if (write(master, buffer, n) < 0) die("write");
+		}
+	}
+}
+
+/* recvtty SOCKET: waits for one terminal on a console socket, says what it is, and relays it. */
+static int do_recvtty(const char *path) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof address.sun_path, "%s.new", path);
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1)) die(path);
+	if (rename(address.sun_path, path)) die(path); /* only now others find it, and it answers */
+	int connection = accept(listener, NULL, NULL);
+	char name[4096] = {0};
+	union {
+		char space[CMSG_SPACE(8 * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {name, sizeof name - 1};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	if (recvmsg(connection, &message, 0) <= 0) die("recvmsg");
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	if (!header || header->cmsg_type != SCM_RIGHTS) return puts("no descriptor"), 1;
+	int count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int), master;
+	memcpy(&master, CMSG_DATA(header), sizeof master);
+	unsigned number;
+	printf("received %d master %s\n", count, ioctl(master, TIOCGPTN, &number) ? "no" : "yes");
+	fflush(stdout);
+	relay(master, 1);
+	return 0;
+}
+
+static int pty_master;
+
+/* The test says "resize" by SIGUSR1. */
+static void resize(int signal) {
+	struct winsize size = {.ws_row = 51, .ws_col = 131};
+	(void)signal;
+	ioctl(pty_master, TIOCSWINSZ, &size);
+}
+
+/* pty COMMAND...: runs a command on a new terminal of 41 rows and 121 columns and relays it; exits as the command did. */
+static int do_pty(char **argv) {
+	struct winsize size = {.ws_row = 41, .ws_col = 121};
+	pid_t child = forkpty(&pty_master, NULL, NULL, &size);
+	if (child == 0) {
+		execvp(argv[0], argv);
+		die(argv[0]);
+	}
+	signal(SIGUSR1, resize);
+	relay(pty_master, 0);
+	int status;
+	if (waitpid(child, &status, 0) < 0) die("waitpid");
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* swap A B: exchanges two paths until it is killed. */
+static void do_swap(const char *a, const char *b) {
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+}
+
+/* subreaper COMMAND...: adopts the orphans of a command without ever waiting for them; they stay zombies. */
+static int do_subreaper(char **argv) {
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1)) die("prctl");
+	pid_t child = fork();
+	if (child == 0) {
+		execvp(argv[0], argv);
+		die(argv[0]);
+	}
+	int status;
+	if (waitpid(child, &status, 0) < 0) die("waitpid");
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int main(int argc, char **argv) {
+	const char *verb = argc > 1 ? argv[1] : "";
+	if (!strcmp(verb, "syscall") && argc > 2) return do_syscall(argv + 2);
+	if (!strcmp(verb, "tiocsti")) return do_tiocsti();
+	if (!strcmp(verb, "recvtty") && argc > 2) return do_recvtty(argv[2]);
+	if (!strcmp(verb, "pty") && argc > 2) return do_pty(argv + 2);
+	if (!strcmp(verb, "subreaper") && argc > 2) return do_subreaper(argv + 2);
+	if (!strcmp(verb, "swap") && argc > 3) do_swap(argv[2], argv[3]);
+	fprintf(stderr, "probe: unknown verb or too few arguments\n");
+	return 98;
+}

@@ -1,0 +1,161 @@
+//! What only an ordinary user meets: maps, helpers, and resources that nobody has delegated.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::config::{self, id_map};
+use crate::ctx::Ctx;
+use crate::runner::Outcome::{self, Pass, Skip};
+
+tests! {
+    User {
+        a_single_id_is_mapped,
+        files_belong_to_the_user,
+        subordinate_ids_are_mapped_by_the_helpers,
+        a_process_of_a_subordinate_id,
+        additional_groups_of_the_subordinate_range,
+        a_foreign_id_is_not_mapped,
+        additional_groups_need_a_mapping,
+        without_a_user_namespace_it_is_refused,
+        limits_without_delegation_do_not_stop_it,
+        the_host_s_network_with_sys_bound,
+        the_state_root_is_below_xdg_runtime_dir,
+        a_host_file_cannot_be_written,
+        devices_are_the_host_s,
+    }
+}
+
+fn a_single_id_is_mapped(ctx: &Ctx) -> Outcome {
+    let output = ctx.sh("id -u; cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups").ok();
+    let words: Vec<&str> = output.stdout.split_whitespace().collect();
+    let (uid, gid) = (ctx.uid().to_string(), ctx.gid().to_string());
+    assert_eq!(words, ["0", "0", &uid, "1", "0", &gid, "1", "deny"]);
+    Pass
+}
+
+fn files_belong_to_the_user(ctx: &Ctx) -> Outcome {
+    use std::os::unix::fs::MetadataExt;
+    let source = ctx.host_dir("source", "file", "");
+    ctx.sh_with("touch /mnt/new", |c| config::mount(c, "bind", &source, "/mnt", &["bind"]));
+    assert_eq!(fs::metadata(format!("{source}/new")).unwrap().uid(), ctx.uid());
+    Pass
+}
+
+/// The user's range of subordinate ids.
+fn range(file: &str) -> Option<(u32, u32)> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut fields = text.lines().find(|line| line.starts_with("rttest:"))?.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// Maps root to the user and the next thousand ids to the user's subordinate ones.
+fn with_subordinate_ids(ctx: &Ctx, c: &mut serde_json::Value) -> Option<()> {
+    let (uids, gids) = (range("/etc/subuid")?, range("/etc/subgid")?);
+    let map = |own, first| json!([id_map(0, own, 1), id_map(1, first, 2000)]);
+    config::in_user_namespace(c, map(ctx.uid(), uids.0), map(ctx.gid(), gids.0));
+    Some(())
+}
+
+fn subordinate_ids_are_mapped_by_the_helpers(ctx: &Ctx) -> Outcome {
+    let Some((first, _)) = range("/etc/subuid") else { return Skip("no subordinate ids".to_owned()) };
+    let output = ctx.sh_with("cat /proc/self/uid_map", |c| with_subordinate_ids(ctx, c).unwrap());
+    let words: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(words, ["0", &ctx.uid().to_string(), "1", "1", &first.to_string(), "2000"]);
+    Pass
+}
+
+fn a_process_of_a_subordinate_id(ctx: &Ctx) -> Outcome {
+    if range("/etc/subuid").is_none() {
+        return Skip("no subordinate ids".to_owned());
+    }
+    let output = ctx.sh_with("id -u; id -g; touch /scratch/x && stat -c %u /scratch/x", |c| {
+        with_subordinate_ids(ctx, c).unwrap();
+        config::mount(c, "tmpfs", "tmpfs", "/scratch", &["mode=1777"]);
+        c["process"]["user"] = json!({ "uid": 1000, "gid": 1001 });
+    });
+    assert_eq!(output, "1000\n1001\n1000\n");
+    Pass
+}
+
+fn additional_groups_of_the_subordinate_range(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 refuses all groups without privileges");
+    let output = ctx.sh_with("id -G", |c| {
+        with_subordinate_ids(ctx, c).unwrap();
+        c["process"]["user"]["additionalGids"] = json!([5, 7]);
+    });
+    assert_eq!(output, "0 5 7\n");
+    Pass
+}
+
+fn a_foreign_id_is_not_mapped(ctx: &Ctx) -> Outcome {
+    ctx.run(|c| config::in_user_namespace(c, json!([id_map(0, 1, 1)]), json!([id_map(0, 1, 1)]))).exits(1);
+    Pass
+}
+
+fn additional_groups_need_a_mapping(ctx: &Ctx) -> Outcome {
+    ctx.run(|c| c["process"]["user"]["additionalGids"] = json!([5])).exits(1).refused("roup");
+    Pass
+}
+
+fn without_a_user_namespace_it_is_refused(ctx: &Ctx) -> Outcome {
+    ctx.run(|c| {
+        config::without_namespace(c, "user");
+        c["linux"].as_object_mut().unwrap().retain(|key, _| !key.ends_with("Mappings"));
+    })
+    .exits(1);
+    Pass
+}
+
+fn limits_without_delegation_do_not_stop_it(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc refuses limits that it cannot set");
+    let output = ctx.run(|c| {
+        config::shell(c, "echo runs");
+        c["linux"]["resources"] = json!({ "memory": { "limit": 67_108_864 }, "pids": { "limit": 50 } });
+    });
+    assert!(output.code == 0 && output.text() == "runs", "{output}");
+    assert!(output.stderr.contains("memory"), "a warning names what is not limited: {output}");
+    Pass
+}
+
+fn the_host_s_network_with_sys_bound(ctx: &Ctx) -> Outcome {
+    let output = ctx.sh_with("readlink /proc/self/ns/net; test -d /sys/class/net/lo && echo sys", |c| {
+        config::without_namespace(c, "network");
+        config::without_mount(c, "/sys");
+        config::mount(c, "none", "/sys", "/sys", &["rbind", "nosuid", "noexec", "nodev", "ro"]);
+    });
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    assert_eq!(output, format!("{}\nsys\n", own.display()));
+    Pass
+}
+
+fn the_state_root_is_below_xdg_runtime_dir(ctx: &Ctx) -> Outcome {
+    use std::os::unix::fs::PermissionsExt;
+    let runtime_dir = ctx.host_dir("xdg", ".keep", "");
+    fs::set_permissions(&runtime_dir, fs::Permissions::from_mode(0o700)).unwrap();
+    let runtime = ctx.runtime().to_str().unwrap();
+    ctx.command(&[runtime, "list"]).env("XDG_RUNTIME_DIR", &runtime_dir).run().ok();
+    let bundle = ctx.bundle(|_| {});
+    let id = ctx.fresh("xdg");
+    ctx.command(&[runtime, "create", "-b", bundle.path(), &id]).env("XDG_RUNTIME_DIR", &runtime_dir).run().ok();
+    let root = fs::read_dir(&runtime_dir).unwrap().map(|e| e.unwrap().path()).find(|path| path.join(&id).exists());
+    ctx.command(&[runtime, "delete", "--force", &id]).env("XDG_RUNTIME_DIR", &runtime_dir).run().ok();
+    assert!(root.is_some());
+    Pass
+}
+
+fn a_host_file_cannot_be_written(ctx: &Ctx) -> Outcome {
+    let output = ctx.run(|c| {
+        config::shell(c, "echo x > /mnt/hostname");
+        config::mount(c, "bind", "/etc", "/mnt", &["rbind"]);
+    });
+    assert!(output.stderr.contains("Permission denied"), "{output}");
+    Pass
+}
+
+/// A user cannot make device nodes: the host's are bound.
+fn devices_are_the_host_s(ctx: &Ctx) -> Outcome {
+    let output = ctx.sh("grep -c ' /dev/null ' /proc/self/mountinfo; echo x > /dev/null").ok();
+    assert_eq!(output.text(), "1");
+    Pass
+}
