@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use rt::commands::{Cli, Globals};
+use rt::commands::{Cli, Globals, arguments};
 use rt::log::Log;
 
 fn main() -> ExitCode {
     rt::sys::process::set_name(c"rt");
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(arguments::normal(std::env::args_os().collect()));
     let globals = match Globals::new(&cli) {
         Ok(globals) => globals,
         Err(error) => {

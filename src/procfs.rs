@@ -105,6 +105,17 @@ impl ProcFs {
         pid.ok_or_else(|| CallError::new("readlinkat", format!("/proc/self: {link:?}"), libc::EINVAL))
     }
 
+    /// Name and state letter of a process, fields 2 and 3 of proc_pid_stat(5).
+    ///
+    /// # Errors
+    /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
+    pub fn process_name(&self, pid: i32) -> CallResult<(String, char)> {
+        let text = self.read(&format!("{pid}/stat"))?;
+        let parts = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
+        let found = parts.and_then(|(name, rest)| Some((name.to_owned(), rest.chars().next()?)));
+        found.ok_or_else(|| CallError::new("read", format!("/proc/{pid}/stat: {text:?}"), libc::EINVAL))
+    }
+
     /// State letter and start time (in clock ticks since boot) of a process, fields 3 and 22 of proc_pid_stat(5).
     ///
     /// # Errors

@@ -215,6 +215,7 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         uid_mappings: linux.uid_mappings,
         gid_mappings: linux.gid_mappings,
         seccomp: prepared.plan.seccomp.as_ref().map(|filter| SeccompRecord { flags: filter.flags }),
+        personality: linux.personality,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
         poststart: hooks.poststart,
         poststop: hooks.poststop,

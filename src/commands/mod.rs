@@ -1,5 +1,6 @@
 //! The command line: one file per verb with its arguments and a short `run`.
 
+pub mod arguments;
 pub mod create;
 pub mod delete;
 pub mod exec;
@@ -14,6 +15,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod update;
 
 use std::path::PathBuf;
 
@@ -74,6 +76,7 @@ enum Command {
     Create(create::Args),
     Start(start::Args),
     State(state::Args),
+    Update(Box<update::Args>),
     Kill(kill::Args),
     Delete(delete::Args),
     Run(run::Args),
@@ -141,6 +144,7 @@ impl Cli {
             Command::Create(args) => create::run(&args, globals),
             Command::Start(args) => start::run(&args, globals),
             Command::State(args) => state::run(&args, globals),
+            Command::Update(args) => update::run(&args, globals),
             Command::Kill(args) => kill::run(&args, globals),
             Command::Delete(args) => delete::run(&args, globals),
             Command::Run(args) => run::run(&args, globals),

@@ -8,6 +8,8 @@ use clap::Args as ClapArgs;
 
 use crate::error::{Doing, Error, Failure};
 use crate::hooks::{self, Moment};
+use crate::launch::init::confirm_execution;
+use crate::procfs::ProcFs;
 use crate::state::store::FIFO;
 use crate::state::{Container, Record, Status, lifecycle};
 use crate::sys::{At, fs, process};
@@ -51,14 +53,14 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 
 /// Opens the fifo, which is what init waits for, and listens there until the program has been executed or init says why not.
 fn release(container: &Container) -> Result<(), Failure> {
-    let (_, pidfd) = container.init().ok_or_else(|| Failure::because("container not running"))?;
+    let (init, pidfd) = container.init().ok_or_else(|| Failure::because("container not running"))?;
     let directory = &container.directory;
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
     let fifo = fs::openat(At::from(directory.fd()), Path::new(FIFO), flags, 0).doing(|| "open the start fifo")?;
     directory.remove_file(FIFO)?;
     let said = listen(&fifo, &pidfd)?;
     if said.is_empty() {
-        return Ok(());
+        return confirm_execution(init.pid, &ProcFs::open()?);
     }
     let told: Failure =
         serde_json::from_slice(&said).unwrap_or_else(|_| Failure::because(String::from_utf8_lossy(&said).into_owned()));

@@ -12,6 +12,7 @@ use crate::hooks::{self, HookStep};
 use crate::namespaces::join;
 use crate::plan::{InitStep, Plan, StartSignal};
 use crate::process::{ProcessStep, capabilities, program, rlimits, terminal, user};
+use crate::procfs::ProcFs;
 use crate::rootfs::paths::Masks;
 use crate::rootfs::steps::OpenedBy;
 use crate::rootfs::{Root, RootfsStep, devices, mounts, paths, switch};
@@ -21,11 +22,39 @@ use super::launcher::Handles;
 use super::link::InitLink;
 use super::protocol::{FromInit, ToInit};
 
+/// What ps(1) shows of init until it is the program: how the launcher tells whether it ever was.
+const INIT_NAME: &std::ffi::CStr = c"rt:[init]";
+
+/// Waits until init has become the program, or is known to have died before.
+///
+/// The end of the link says that one of both has happened; the kernel renames a process in execve(2), and keeps the name of a
+/// dead one.
+///
+/// # Errors
+/// If it died.
+pub fn confirm_execution(pid: i32, procfs: &ProcFs) -> Result<(), Failure> {
+    let name = INIT_NAME.to_str().unwrap_or_default();
+    loop {
+        match procfs.process_name(pid) {
+            Ok((found, state)) if found == name => {
+                if matches!(state, 'Z' | 'X') {
+                    let hint = "a seccomp profile that kills on execve(2) has this effect";
+                    return Err(Failure::because("init was killed before it could execute the program").hint(hint));
+                }
+                std::thread::sleep(std::time::Duration::from_micros(50));
+            }
+            // Renamed, or ended and reaped: a short program.
+            _ => return Ok(()),
+        }
+    }
+}
+
 /// What init knows and holds while it walks its list.
 struct Init<'a> {
     plan: &'a Plan,
     handles: &'a mut Handles,
-    link: InitLink,
+    /// Closed when init waits on its own for start.
+    link: Option<InitLink>,
     /// Failures go to the fifo once somebody listens there.
     fifo: Option<OwnedFd>,
     root: Option<Root>,
@@ -38,10 +67,19 @@ struct Init<'a> {
 
 /// Walks the list. Does not return: the process becomes the payload or ends.
 pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink) -> ! {
-    let env = plan.process.as_ref().map(|process| process.env.clone()).unwrap_or_default();
+    let env = plan.process.as_ref().map(|process| program::last_wins(&process.env)).unwrap_or_default();
     let masks = Masks::default();
-    let mut init =
-        Init { plan, handles, link, fifo: None, root: None, masks, state: String::new(), env, program: PathBuf::new() };
+    let mut init = Init {
+        plan,
+        handles,
+        link: Some(link),
+        fifo: None,
+        root: None,
+        masks,
+        state: String::new(),
+        env,
+        program: PathBuf::new(),
+    };
     let failure = match init.walk() {
         Ok(never) => match never {},
         Err(failure) => failure,
@@ -53,6 +91,7 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink) -> ! {
 impl Init<'_> {
     fn walk(&mut self) -> Result<Infallible, Failure> {
         tie_to_launcher()?;
+        process::set_name(INIT_NAME);
         fs::umask(0);
         let plan = self.plan;
         let of = plan.init.len();
@@ -66,16 +105,17 @@ impl Init<'_> {
 
     fn report(&self, failure: Failure) {
         // Nobody may be left to listen; then there is nobody to tell.
-        let _ = match &self.fifo {
-            Some(fifo) => serde_json::to_vec(&failure).map(|bytes| fs::write_all(fifo, &bytes)).is_ok(),
-            None => self.link.send(&FromInit::Failed(Box::new(failure)), None).is_ok(),
+        let _ = match (&self.fifo, &self.link) {
+            (Some(fifo), _) => serde_json::to_vec(&failure).is_ok_and(|bytes| fs::write_all(fifo, &bytes).is_ok()),
+            (None, Some(link)) => link.send(&FromInit::Failed(Box::new(failure)), None).is_ok(),
+            (None, None) => false,
         };
     }
 
     fn step(&mut self, step: &InitStep) -> Result<(), Failure> {
         match step {
             InitStep::Await(message) => self.expect(*message),
-            InitStep::Send(message) => self.link.send(message, None),
+            InitStep::Send(message) => self.link()?.send(message, None),
             InitStep::Namespace(step) => {
                 join::run(step, &self.handles.namespace_context())?;
                 // A change of ids or capabilities takes the parent-death signal away.
@@ -96,7 +136,7 @@ impl Init<'_> {
     }
 
     fn expect(&self, expected: ToInit) -> Result<(), Failure> {
-        match self.link.receive()? {
+        match self.link()?.receive()? {
             Some((message, _)) if message == expected => {
                 if message == ToInit::Released {
                     process::set_parent_death_signal(false)?;
@@ -123,7 +163,7 @@ impl Init<'_> {
             RootfsStep::Mount(mount) => {
                 let warning = mounts::mount(mount, self.root()?, &self.handles.sources, &self.handles.procfs)?;
                 self.handles.sources.remove(&mount.index);
-                warning.map_or(Ok(()), |warning| self.link.send(&FromInit::Warned(warning), None))
+                warning.map_or(Ok(()), |warning| self.link()?.send(&FromInit::Warned(warning), None))
             }
             RootfsStep::Device(device) => devices::provide(device, self.root()?),
             RootfsStep::Link { path, target, replace } => devices::link(path, target, *replace, self.root()?),
@@ -142,6 +182,10 @@ impl Init<'_> {
             RootfsStep::SwitchRoot(how) => switch::switch(self.root()?, *how),
             RootfsStep::RootPropagation(change) => mounts::propagate(self.root()?.fd(), &[*change]),
         }
+    }
+
+    fn link(&self) -> Result<&InitLink, Failure> {
+        self.link.as_ref().ok_or_else(|| Failure::because("the link is closed"))
     }
 
     fn root(&self) -> Result<&Root, Failure> {
@@ -185,6 +229,7 @@ impl Init<'_> {
                 capabilities::apply(*sets, extra)?;
                 tie_to_launcher()
             }
+            ProcessStep::Personality(domain) => Ok(process::personality(*domain)?),
             ProcessStep::CleanSignals => clean_signals(),
             ProcessStep::NoNewPrivileges => Ok(process::set_no_new_privs()?),
             ProcessStep::Home { uid } => {
@@ -212,7 +257,7 @@ impl Init<'_> {
         if console {
             terminal::bind_console(&peer, root)?;
         }
-        self.link.send(&FromInit::Terminal, Some(master.as_fd()))
+        self.link()?.send(&FromInit::Terminal, Some(master.as_fd()))
     }
 
     fn enter(&self, path: &Path, make: bool) -> Result<(), Failure> {
@@ -262,12 +307,13 @@ impl Init<'_> {
             fs::set_cloexec(number, false)?;
         }
         let first = 3 + preserve;
-        let mut keep: Vec<u32> = [Some(self.link.as_fd().as_raw_fd()), self.handles.fifo.as_ref().map(AsRawFd::as_raw_fd)]
-            .into_iter()
-            .chain([Some(self.handles.procfs.as_raw_fd())])
-            .flatten()
-            .filter_map(|fd| u32::try_from(fd).ok())
-            .collect();
+        let mut keep: Vec<u32> =
+            [self.link.as_ref().map(|link| link.as_fd().as_raw_fd()), self.handles.fifo.as_ref().map(AsRawFd::as_raw_fd)]
+                .into_iter()
+                .chain([Some(self.handles.procfs.as_raw_fd())])
+                .flatten()
+                .filter_map(|fd| u32::try_from(fd).ok())
+                .collect();
         keep.sort_unstable();
         let mut from = first;
         for fd in keep {
@@ -281,6 +327,7 @@ impl Init<'_> {
 
     /// Opening the fifo for writing waits until `start` opens it for reading.
     fn await_fifo(&mut self) -> Result<(), Failure> {
+        self.link = None;
         let place = self.handles.fifo.take().ok_or_else(|| Failure::because("the start fifo was not opened"))?;
         for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
             signal::exit_on(number)?;

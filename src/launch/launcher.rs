@@ -8,7 +8,7 @@ use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
 use crate::namespaces::{Kind, idmap, join};
-use crate::plan::{LauncherStep, Plan, Planned};
+use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
 use crate::procfs::ProcFs;
 use crate::rootfs::mounts::{self, Sources};
 use crate::state::record::{Phase, ProcessRef};
@@ -234,7 +234,13 @@ impl Walk<'_> {
             }
             LauncherStep::Record => self.record(),
             LauncherStep::WritePidFile { path } => write_pid_file(path, self.pid()?),
-            LauncherStep::AwaitExecution => self.await_execution(),
+            LauncherStep::AwaitEnd(start) => {
+                self.await_end()?;
+                match start {
+                    StartSignal::Fifo => Ok(()),
+                    StartSignal::Link => init::confirm_execution(self.pid()?, &self.launch.handles.procfs),
+                }
+            }
         }
     }
 
@@ -262,8 +268,7 @@ impl Walk<'_> {
         let request = CloneArgs { flags, cgroup };
         self.born_in_cgroup = cgroup.is_some();
         // A time namespace clashes with the bits of the exit signal in old clone calls only; clone3 takes it as it is.
-        let cloned =
-            join::inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, || process::clone3(&request))?;
+        let cloned = join::clone_inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, &request)?;
         match cloned {
             Cloned::Child => {
                 drop((ours, init_ours));
@@ -382,8 +387,8 @@ impl Walk<'_> {
         directory.write_record(self.launch.record)
     }
 
-    /// The link closes itself when the program is executed.
-    fn await_execution(&mut self) -> Result<(), Failure> {
+    /// Init closes the link when it has let go of us; the kernel does when the program is executed.
+    fn await_end(&mut self) -> Result<(), Failure> {
         loop {
             match self.next()? {
                 Some((FromInit::Warned(text), _)) => self.launch.log.warning(&text),

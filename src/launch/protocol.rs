@@ -10,7 +10,7 @@
 //!    | <------------ Ready ---------------- |   everything is set up, the program was found
 //!    | ------------- Released ------------> |   the record is written: init outlives the launcher from here on
 //!    | ------------- Start ---------------> |   `run` and `exec` only; after `create` the fifo says so
-//!    |                 (end of file)        |   the program runs
+//!    | <---------- (end of file) ---------- |   init waits on its own, or the program runs
 //! ```
 //!
 //! Which of these are said, and in which order, is computed from the plan ([`super::script`]); `Warned` and `Failed` may come from init

@@ -37,7 +37,7 @@ pub fn launcher(plan: &Plan) -> Vec<Line> {
         LauncherStep::Tell(message) => vec![Line::Say(to_init(message))],
         LauncherStep::Await(message) => vec![Line::Hear(from_init(message))],
         LauncherStep::AwaitBirth => vec![Line::Hear("Born".to_owned()), Line::SwitchToInit],
-        LauncherStep::AwaitExecution => vec![Line::Hear(END.to_owned())],
+        LauncherStep::AwaitEnd(_) => vec![Line::Hear(END.to_owned())],
         _ => Vec::new(),
     };
     plan.launcher.iter().flat_map(|planned| line(&planned.step)).collect()
@@ -55,12 +55,14 @@ pub fn bridge(plan: &Plan) -> Vec<Line> {
 
 /// Init's script.
 pub fn init(plan: &Plan) -> Vec<Line> {
+    let starts_by_link = plan.init.iter().any(|planned| planned.step == InitStep::AwaitStart(StartSignal::Link));
     let line = |step: &InitStep| match step {
         InitStep::Await(message) => Some(Line::Hear(to_init(message))),
         InitStep::Send(message) => Some(Line::Say(from_init(message))),
         InitStep::AwaitStart(StartSignal::Link) => Some(Line::Hear(to_init(&ToInit::Start))),
         InitStep::Process(crate::process::ProcessStep::Terminal { .. }) => Some(Line::Say(from_init(&FromInit::Terminal))),
-        InitStep::Execute => Some(Line::Say(END.to_owned())),
+        InitStep::AwaitStart(StartSignal::Fifo) => Some(Line::Say(END.to_owned())),
+        InitStep::Execute if starts_by_link => Some(Line::Say(END.to_owned())),
         _ => None,
     };
     plan.init.iter().filter_map(|planned| line(&planned.step)).collect()
@@ -95,8 +97,7 @@ impl Player {
 /// Plays the scripts against each other.
 ///
 /// # Errors
-/// If a message is not the expected one, if everybody waits, or if something stays unread. The end of the link may stay unread, because after
-/// `create` nobody waits for it.
+/// If a message is not the expected one, if everybody waits, or if something stays unread.
 pub fn play(plan: &Plan) -> Result<(), String> {
     let mut players = [Player::new(launcher(plan)), Player::new(bridge(plan)), Player::new(init(plan))];
     let mut partner = if plan.bridge.is_empty() { 2 } else { 1 };
@@ -120,7 +121,7 @@ pub fn play(plan: &Plan) -> Result<(), String> {
         if let Some(line) = player.script.front() {
             return Err(format!("{name} waits for ever: {line:?}"));
         }
-        if let Some(message) = player.inbox.iter().find(|message| *message != END) {
+        if let Some(message) = player.inbox.front() {
             return Err(format!("{name} never reads {message}"));
         }
     }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::error::{Doing, Failure};
 use crate::procfs::ProcFs;
-use crate::sys::{At, CallError, cred, fs, net, ns};
+use crate::sys::process::{self, CloneArgs, Cloned};
+use crate::sys::{At, cred, fs, net, ns};
 
 use super::steps::{ClockOffset, Kind, NamespaceStep};
 
@@ -86,31 +87,30 @@ fn become_root(uid: u32, gid: u32, drop_groups: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs `action` while this process is in other namespaces, and comes back. Only for those that one can leave again:
-/// not user, not mount. A pid namespace is entered by children only, so the process itself never leaves its own.
+/// clone3(2) while this process is in other namespaces, so that the child is born in them; the process itself comes back. Only for those
+/// that one can leave again: not user, not mount. A pid namespace is entered by children only.
 ///
 /// # Errors
-/// That of `action`, or of joining. If coming back fails the process is in no state to go on.
-pub fn inside<T>(
-    kinds: &[Kind],
-    opened: &Opened,
-    procfs: &ProcFs,
-    action: impl FnOnce() -> Result<T, CallError>,
-) -> Result<T, Failure> {
+/// The kernel's. If coming back fails the process is in no state to go on.
+pub fn clone_inside(kinds: &[Kind], opened: &Opened, procfs: &ProcFs, request: &CloneArgs<'_>) -> Result<Cloned, Failure> {
     let mut homes = Vec::new();
     for kind in kinds {
         let home =
             procfs.open_namespace(&format!("self/ns/{}", kind.proc_name())).doing(|| format!("open the own {kind} namespace"))?;
         let there = opened.get(kind).ok_or_else(|| Failure::because(format!("the {kind} namespace was not opened")))?;
-        homes.push((*kind, home));
         if let Err(error) = ns::setns(there, kind.flag()).doing(|| format!("join the {kind} namespace")) {
             come_back(&homes)?;
             return Err(error);
         }
+        homes.push((*kind, home));
     }
-    let result = action();
-    come_back(&homes)?;
-    Ok(result?)
+    match process::clone3(request) {
+        Ok(Cloned::Child) => Ok(Cloned::Child),
+        parent => {
+            come_back(&homes)?;
+            Ok(parent?)
+        }
+    }
 }
 
 fn come_back(homes: &[(Kind, OwnedFd)]) -> Result<(), Failure> {

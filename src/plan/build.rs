@@ -112,6 +112,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
             gid_method,
             host,
             seccomp: seccomp.is_some(),
+            personality: linux.personality.as_ref(),
             preserve_fds: request.preserve_fds,
             keyring: request.keyring(),
             exec: false,
@@ -175,7 +176,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux, findings: &mut Findings) {
     refuse(!linux.net_devices.is_empty(), "linux.netDevices");
     refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
     refuse(linux.memory_policy.is_some(), "linux.memoryPolicy");
-    refuse(linux.personality.is_some(), "linux.personality");
     refuse(set(process.and_then(|process| process.apparmor_profile.as_ref())), "process.apparmorProfile");
     refuse(set(process.and_then(|process| process.selinux_label.as_ref())), "process.selinuxLabel");
     // A mount label means nothing where SELinux is not active (conformance item 22): there is nothing to be refused then.
@@ -454,8 +454,8 @@ fn closing(request: &Request, record: bool) -> Vec<Planned<LauncherStep>> {
     steps.push(protocol(LauncherStep::Tell(ToInit::Released)));
     if request.start == StartSignal::Link {
         steps.push(protocol(LauncherStep::Tell(ToInit::Start)));
-        steps.push(protocol(LauncherStep::AwaitExecution));
     }
+    steps.push(protocol(LauncherStep::AwaitEnd(request.start)));
     steps
 }
 
@@ -494,6 +494,7 @@ pub fn exec(
         gid_method: denies_setgroups(maps.1, host).then_some(crate::namespaces::idmap::Method::Single),
         host,
         seccomp: seccomp.is_some(),
+        personality: record.personality.as_ref(),
         preserve_fds: request.preserve_fds,
         keyring: record.keyring.clone(),
         exec: true,

@@ -179,8 +179,9 @@ pub enum LauncherStep {
         /// Where.
         path: PathBuf,
     },
-    /// Waits until the program runs: the link ends without a failure.
-    AwaitExecution,
+    /// Waits for the end of the link: init does not depend on the launcher any more, or, where the launcher starts the program,
+    /// has become it.
+    AwaitEnd(StartSignal),
 }
 
 /// A step of the bridge.
@@ -309,7 +310,8 @@ impl fmt::Display for LauncherStep {
             Self::Hooks(steps) => write_hooks(f, steps),
             Self::Record => write!(f, "record the container as made"),
             Self::WritePidFile { path } => write!(f, "write pid file {}", path.display()),
-            Self::AwaitExecution => write!(f, "wait until the program runs"),
+            Self::AwaitEnd(StartSignal::Fifo) => write!(f, "wait until init is on its own"),
+            Self::AwaitEnd(StartSignal::Link) => write!(f, "wait until the program runs"),
         }
     }
 }

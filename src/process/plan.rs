@@ -34,6 +34,8 @@ pub struct Input<'a> {
     pub host: &'a Host,
     /// There is a seccomp filter.
     pub seccomp: bool,
+    /// `linux.personality`.
+    pub personality: Option<&'a crate::spec::Personality>,
     /// `--preserve-fds`.
     pub preserve_fds: u32,
     /// The name of the session keyring, unless `--no-new-keyring`.
@@ -94,11 +96,30 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> ProcessPlan {
     let preserve = input.preserve_fds;
     let origin = if preserve > 0 { Origin::Flag("--preserve-fds") } else { Origin::Default("no descriptor of the caller's") };
     plan.become_user.push(Planned::new(ProcessStep::CloseDescriptors { preserve }, origin));
+    if let Some(domain) = input.personality.and_then(|config| personality(config, findings)) {
+        plan.become_user.push(Planned::new(ProcessStep::Personality(domain), Field::new("linux.personality")));
+    }
     plan.last.push(Planned::new(ProcessStep::CleanSignals, Origin::Default("no signal is blocked or ignored")));
     if input.seccomp {
         plan.last.push(Planned::new(ProcessStep::Seccomp, Field::new("linux.seccomp")));
     }
     plan
+}
+
+/// PER_LINUX and PER_LINUX32 of linux/personality.h; the specification knows no flags.
+fn personality(config: &crate::spec::Personality, findings: &mut Findings) -> Option<u32> {
+    let field = Field::new("linux.personality");
+    if !config.flags.is_empty() {
+        findings.problem(field.key("flags"), "set; the specification defines none");
+    }
+    match config.domain.as_str() {
+        "LINUX" => Some(0),
+        "LINUX32" => Some(8),
+        other => {
+            findings.problem(field.key("domain"), format!("unknown domain {other:?}; expected LINUX or LINUX32"));
+            None
+        }
+    }
 }
 
 /// Terminals count in 16 bits.

@@ -24,6 +24,16 @@ pub fn variable<'env>(env: &'env [String], name: &str) -> Option<&'env str> {
     env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
 }
 
+/// An environment in which each name stands once, with the last value given for it, at the first place.
+pub fn last_wins(env: &[String]) -> Vec<String> {
+    let mut result: indexmap::IndexMap<&str, &str> = indexmap::IndexMap::new();
+    for entry in env {
+        let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
+        result.insert(name, value);
+    }
+    result.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
 /// Looks a program up as execvp(3) does, in the container's environment and with the payload's rights.
 ///
 /// # Errors

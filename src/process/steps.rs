@@ -84,6 +84,8 @@ pub enum ProcessStep {
         /// How many are preserved after stdio.
         preserve: u32,
     },
+    /// The execution domain.
+    Personality(u32),
     /// Default dispositions and an empty mask.
     CleanSignals,
     /// The seccomp filter.
@@ -118,6 +120,7 @@ impl fmt::Display for ProcessStep {
             Self::FindProgram => write!(f, "find the program"),
             Self::CloseDescriptors { preserve: 0 } => write!(f, "close all descriptors but stdio"),
             Self::CloseDescriptors { preserve } => write!(f, "close all descriptors but stdio and {preserve} more"),
+            Self::Personality(domain) => write!(f, "set personality {domain:#x}"),
             Self::CleanSignals => write!(f, "reset signals"),
             Self::Seccomp => write!(f, "load the seccomp filter"),
         }

@@ -71,6 +71,9 @@ pub struct Record {
     /// The flags of the seccomp filter whose program lies beside the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seccomp: Option<SeccompRecord>,
+    /// The execution domain of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<crate::spec::Personality>,
     /// The session keyring's name, unless `--no-new-keyring`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,

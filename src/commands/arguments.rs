@@ -1,0 +1,83 @@
+//! Arguments as engines write them: Go's flag parser takes `-force` for `--force`, and so do we.
+
+use std::ffi::OsString;
+
+use clap::{Arg, Command, CommandFactory};
+
+use super::Cli;
+
+/// Doubles the dash of long options that are written with one. What follows the id of exec is the program's and stays as it is.
+pub fn normal(arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.iter().any(|argument| single_dash(argument).is_some()) { double_dashes(arguments) } else { arguments }
+}
+
+/// The name in `-name` or `-name=value`; one letter is a short option.
+fn single_dash(argument: &OsString) -> Option<&str> {
+    let name = argument.to_str()?.strip_prefix('-')?;
+    let name = name.split('=').next()?;
+    (name.len() > 1 && !name.starts_with('-')).then_some(name)
+}
+
+fn double_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
+    let cli = Cli::command();
+    let mut command: &Command = &cli;
+    let mut result = Vec::with_capacity(arguments.len());
+    let mut rest = arguments.into_iter();
+    result.extend(rest.next());
+    while let Some(argument) = rest.next() {
+        let long = single_dash(&argument).and_then(|name| option(command, name).map(|_| name.to_owned()));
+        let argument = if long.is_some() { OsString::from(format!("-{}", argument.to_string_lossy())) } else { argument };
+        let text = argument.to_string_lossy().into_owned();
+        result.push(argument);
+        match text.strip_prefix("--") {
+            Some("") => break,
+            Some(name) if !name.contains('=') => {
+                if option(command, name).is_some_and(takes_value) {
+                    result.extend(rest.next());
+                }
+            }
+            Some(_) => {}
+            None if text.starts_with('-') => {
+                let letter = text.chars().nth(1).filter(|_| text.len() == 2);
+                if command.get_arguments().any(|arg| arg.get_short() == letter && letter.is_some() && takes_value(arg)) {
+                    result.extend(rest.next());
+                }
+            }
+            None => match command.find_subcommand(&text) {
+                Some(verb) => command = verb,
+                // The container's id, or what follows it.
+                None if command.get_arguments().any(Arg::is_trailing_var_arg_set) => break,
+                None => {}
+            },
+        }
+    }
+    result.extend(rest);
+    result
+}
+
+fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    command.get_arguments().find(|arg| arg.get_long() == Some(name))
+}
+
+fn takes_value(arg: &Arg) -> bool {
+    arg.get_action().takes_values() && !arg.is_require_equals_set()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn normal_of(line: &str) -> String {
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        normal(words).iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn long_options_with_one_dash() {
+        assert_eq!(normal_of("rt delete -force x"), "rt delete --force x");
+        assert_eq!(normal_of("rt -root /r create -bundle /b -pid-file=/p x"), "rt --root /r create --bundle /b --pid-file=/p x");
+        assert_eq!(normal_of("rt delete -f x"), "rt delete -f x");
+        assert_eq!(normal_of("rt exec -env A=b x ls -cwd"), "rt exec --env A=b x ls -cwd");
+        assert_eq!(normal_of("rt exec -e -tty x ls"), "rt exec -e -tty x ls");
+    }
+}

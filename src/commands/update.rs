@@ -1,0 +1,173 @@
+//! `rt update`: other limits for a container that exists. Devices are never changed.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use crate::cgroups;
+use crate::error::Error;
+use crate::plan::Findings;
+use crate::spec::{self, BlockIo, Cpu, Memory, Pids, Resources};
+use crate::state::{Container, Status};
+
+use super::{Globals, parse_id};
+
+/// Change the limits of a container
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct Args {
+    /// Limits as JSON in the form of linux.resources: a file, or - for standard input
+    #[arg(short, long, value_name = "FILE")]
+    resources: Option<PathBuf>,
+    /// Block I/O weight
+    #[arg(long)]
+    blkio_weight: Option<u16>,
+    /// CPU period in microseconds
+    #[arg(long)]
+    cpu_period: Option<u64>,
+    /// CPU time per period in microseconds; -1 for no limit
+    #[arg(long, allow_hyphen_values = true)]
+    cpu_quota: Option<i64>,
+    /// CPU time that may be saved up, in microseconds
+    #[arg(long)]
+    cpu_burst: Option<u64>,
+    /// CPU shares
+    #[arg(long)]
+    cpu_share: Option<u64>,
+    /// Real-time period in microseconds
+    #[arg(long)]
+    cpu_rt_period: Option<u64>,
+    /// Real-time CPU time per period in microseconds
+    #[arg(long, allow_hyphen_values = true)]
+    cpu_rt_runtime: Option<i64>,
+    /// 1 for the scheduling policy of idle processes
+    #[arg(long)]
+    cpu_idle: Option<i64>,
+    /// CPUs to use
+    #[arg(long)]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long)]
+    cpuset_mems: Option<String>,
+    /// Memory limit: bytes, or a number with k, m or g; -1 for none
+    #[arg(long, allow_hyphen_values = true, value_parser = size)]
+    memory: Option<i64>,
+    /// Memory reservation
+    #[arg(long, allow_hyphen_values = true, value_parser = size)]
+    memory_reservation: Option<i64>,
+    /// Memory and swap together
+    #[arg(long, allow_hyphen_values = true, value_parser = size)]
+    memory_swap: Option<i64>,
+    /// Number of processes; -1 for no limit
+    #[arg(long, allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// The container's id
+    id: String,
+}
+
+/// A number of bytes with an optional binary unit: `64m`, `1GiB`, `-1`.
+fn size(text: &str) -> Result<i64, String> {
+    let expected = || format!("{text:?}: expected bytes, or a number with k, m, g or t, or -1");
+    let lower = text.to_ascii_lowercase();
+    let trimmed = lower.strip_suffix("ib").or_else(|| lower.strip_suffix('b')).unwrap_or(&lower);
+    let shift = match trimmed.bytes().last() {
+        Some(b'k') => 10,
+        Some(b'm') => 20,
+        Some(b'g') => 30,
+        Some(b't') => 40,
+        _ => 0,
+    };
+    let digits = if shift == 0 { trimmed } else { &trimmed[..trimmed.len() - 1] };
+    let number: i64 = digits.trim().parse().map_err(|_| expected())?;
+    if number < -1 {
+        return Err(expected());
+    }
+    number.checked_mul(1 << shift).ok_or_else(expected)
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If a value cannot be set.
+pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
+    let during = |error: Error| error.during(format!("update {}", args.id));
+    let container = Container::load_locked(&globals.store()?, &parse_id(&args.id).map_err(during)?).map_err(during)?;
+    if matches!(container.status, Status::Stopped | Status::Creating) {
+        return Err(container.wrong_status("update", "container not running"));
+    }
+    let resources = args.resources().map_err(during)?;
+    let mut findings = Findings::default();
+    let privileged = crate::host::Host::probe_caller()?.cgroups_required;
+    let plan = cgroups::plan_update(&resources, &container.record.cgroup, privileged, &mut findings);
+    let mut problems = findings.problems;
+    if globals.strict {
+        problems.append(&mut findings.warnings);
+    }
+    if !problems.is_empty() {
+        return Err(during(Error::config("resources", &problems)));
+    }
+    let told = container.cgroup()?.apply(&plan).map_err(|failure| during(failure.into()))?;
+    for warning in findings.warnings.iter().chain(&told) {
+        globals.log.warning(&warning.to_string());
+    }
+    Ok(0)
+}
+
+impl Args {
+    /// What the file says, and what the flags change in it.
+    fn resources(&self) -> Result<Resources, Error> {
+        let mut resources = match self.resources.as_deref() {
+            Some(path) if path.as_os_str() == "-" => {
+                let bytes = crate::sys::fs::read_to_end(std::io::stdin(), 1 << 20)?;
+                spec::load::parse(&bytes, "standard input")?
+            }
+            Some(path) => spec::load::parse(&spec::load::read(path)?, &path.display().to_string())?,
+            None => Resources::default(),
+        };
+        self.change(&mut resources);
+        // Every CRI call brings a list that denies all; the rules of a container are those that it was made with.
+        resources.devices.clear();
+        Ok(resources)
+    }
+
+    fn change(&self, resources: &mut Resources) {
+        let cpu = resources.cpu.get_or_insert_with(Cpu::default);
+        set(&mut cpu.shares, self.cpu_share);
+        set(&mut cpu.period, self.cpu_period);
+        set(&mut cpu.quota, self.cpu_quota);
+        set(&mut cpu.burst, self.cpu_burst);
+        set(&mut cpu.realtime_period, self.cpu_rt_period);
+        set(&mut cpu.realtime_runtime, self.cpu_rt_runtime);
+        set(&mut cpu.idle, self.cpu_idle);
+        set(&mut cpu.cpus, self.cpuset_cpus.clone());
+        set(&mut cpu.mems, self.cpuset_mems.clone());
+        let memory = resources.memory.get_or_insert_with(Memory::default);
+        set(&mut memory.limit, self.memory);
+        set(&mut memory.reservation, self.memory_reservation);
+        set(&mut memory.swap, self.memory_swap);
+        set(&mut resources.pids.get_or_insert_with(Pids::default).limit, self.pids_limit);
+        set(&mut resources.block_io.get_or_insert_with(BlockIo::default).weight, self.blkio_weight);
+    }
+}
+
+fn set<T>(field: &mut Option<T>, value: Option<T>) {
+    if value.is_some() {
+        *field = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in
+            [("-1", -1), ("0", 0), ("512", 512), ("64m", 64 << 20), ("1G", 1 << 30), ("2KiB", 2048), ("3kb", 3072)]
+        {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "m", "-2", "1x", "99999999999t", "1.5g"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+}
