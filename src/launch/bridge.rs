@@ -15,11 +15,17 @@ use super::protocol::{FromInit, ToInit};
 /// Walks the list. Does not return: the process ends, or goes on as init in its clone.
 pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitLink) -> ! {
     let mut init_link = Some(init_link);
+    // It can fail for no reason that the kernel knows; init ties itself to the launcher again.
+    let _ = process::set_parent_death_signal(true);
     let of = plan.bridge.len();
     for (index, planned) in plan.bridge.iter().enumerate() {
         let result = match &planned.step {
             BridgeStep::Await(message) => expect(link, *message),
             BridgeStep::Namespace(step) => join::run(step, &handles.namespace_context()),
+            BridgeStep::OomScoreAdj(value) => {
+                handles.procfs.write("self/oom_score_adj", &value.to_string()).map_err(Failure::from)
+            }
+            BridgeStep::Hide => process::set_dumpable(false).map_err(Failure::from),
             BridgeStep::CloneInit { new } => match init_link.take() {
                 Some(init_link) => clone_init(plan, handles, link, init_link, new),
                 None => Err(Failure::because("init was made already")),
@@ -37,9 +43,6 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitL
 }
 
 fn expect(link: &InitLink, expected: ToInit) -> Result<(), Failure> {
-    process::set_parent_death_signal(true)?;
-    // What the container's processes could see of this one must not be open to them (CVE-2016-9962).
-    process::set_dumpable(false)?;
     match link.receive()? {
         Some((message, _)) if message == expected => Ok(()),
         Some((message, _)) => Err(Failure::because(format!("expected message {expected}, got {message}"))),

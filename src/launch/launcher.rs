@@ -219,7 +219,10 @@ impl Walk<'_> {
                 Ok(())
             }
             LauncherStep::MakeCgroups => self.make_cgroups(),
-            LauncherStep::Clone { new, inside, into_cgroup, bridge } => {
+            LauncherStep::Clone { new, inside, into_cgroup, hidden, bridge } => {
+                if *hidden {
+                    process::set_dumpable(false)?;
+                }
                 self.clone_child(new, inside, *into_cgroup && may_be_born_in_cgroup, *bridge)
             }
             LauncherStep::AwaitBirth => self.await_birth(),
@@ -298,7 +301,7 @@ impl Walk<'_> {
             // The other end is gone; what it had to say before may still be there.
             Err(failure) if failure.is(libc::EPIPE) || failure.is(libc::ECONNRESET) => match link.receive()? {
                 Some((FromInit::Failed(told), _)) => Err(*told),
-                _ => Err(self.vanished(&message)),
+                _ => Err(self.vanished(message)),
             },
             other => other,
         }

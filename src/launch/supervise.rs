@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use crate::error::Failure;
 use crate::sys::process::{self, Exit};
@@ -22,13 +23,12 @@ const MAX_PENDING: usize = 64 * 1024;
 pub fn foreground(launched: Launched, subreaper: bool) -> Result<Exit, Failure> {
     let Launched { init, terminal, signals } = launched;
     let mut proxy = terminal.map(Proxy::new).transpose()?;
-    loop {
-        let Some(pidfd) = init.pidfd() else { break };
+    while let Some(pidfd) = init.pidfd() {
         let mut watched = vec![(pidfd.as_fd(), false), (signals.as_fd(), false)];
         if let Some(proxy) = &proxy {
             watched.extend(proxy.watch());
         }
-        let ready = process::poll(&watched, None)?;
+        let ready = process::poll(&watched, proxy.as_ref().and_then(Proxy::patience))?;
         if ready[1].readable {
             while let Some(number) = signal::next_signal(&signals) {
                 on_signal(number, &init, proxy.as_ref(), subreaper);
@@ -80,7 +80,12 @@ struct Proxy {
     to_master: VecDeque<u8>,
     to_stdout: VecDeque<u8>,
     input_open: bool,
+    /// Nobody in the container has the terminal open: waiting for it would not block.
+    hung_up: bool,
 }
+
+/// How often a terminal that nobody has open is looked at again.
+const HUNG_UP_INTERVAL: Duration = Duration::from_millis(50);
 
 impl Proxy {
     fn new(master: OwnedFd) -> Result<Self, Failure> {
@@ -90,7 +95,7 @@ impl Proxy {
             tty::put_settings(&stdin, &tty::raw(settings))?;
         }
         fs::set_nonblocking(&master)?;
-        let proxy = Self { master, saved, to_master: VecDeque::new(), to_stdout: VecDeque::new(), input_open: true };
+        let proxy = Self { master, saved, to_master: VecDeque::new(), to_stdout: VecDeque::new(), input_open: true, hung_up: false };
         proxy.resize();
         Ok(proxy)
     }
@@ -103,10 +108,17 @@ impl Proxy {
         }
     }
 
+    /// How long to wait for events at most.
+    fn patience(&self) -> Option<Duration> {
+        self.hung_up.then_some(HUNG_UP_INTERVAL)
+    }
+
     fn watch(&self) -> Vec<(std::os::fd::BorrowedFd<'_>, bool)> {
-        let mut watched = vec![(self.master.as_fd(), !self.to_master.is_empty())];
+        let mut watched = Vec::new();
+        if !self.hung_up {
+            watched.push((self.master.as_fd(), !self.to_master.is_empty()));
+        }
         if self.input_open && self.to_master.len() < MAX_PENDING {
-            // SAFETY of the descriptor: stdin lives as long as the process.
             watched.push((crate::sys::fs::stdin(), false));
         }
         watched
@@ -125,9 +137,21 @@ impl Proxy {
                 Ok(len) => self.to_master.extend(&buffer[..len]),
             }
         }
-        while let Ok(len @ 1..) = fs::read_available(&self.master, &mut buffer) {
-            self.to_stdout.extend(&buffer[..len]);
-            self.flush_stdout();
+        loop {
+            match fs::read_available(&self.master, &mut buffer) {
+                Ok(0) => {
+                    self.hung_up = false;
+                    break;
+                }
+                Ok(len) => {
+                    self.to_stdout.extend(&buffer[..len]);
+                    self.flush_stdout();
+                }
+                Err(_) => {
+                    self.hung_up = true;
+                    break;
+                }
+            }
         }
         while !self.to_master.is_empty() {
             let Ok(len @ 1..) = fs::write_some(&self.master, self.to_master.make_contiguous()) else { break };

@@ -12,7 +12,7 @@ use crate::id::ContainerId;
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::plan::{id_maps, namespaces, root_id, time_offsets};
 use crate::namespaces::{Kind, NamespaceStep, Namespaces};
-use crate::process::plan as process_plan;
+use crate::process::{ProcessStep, plan as process_plan};
 use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountKind, OpenedBy};
 use crate::rootfs::{RootfsStep, plan::RootfsPlan};
@@ -340,6 +340,8 @@ impl Parts<'_> {
                 self.namespaces.joined.iter().map(|(kind, _)| *kind).filter(entered).collect()
             },
             into_cgroup: self.born_in_cgroup,
+            // A caller without privilege must stay dumpable until its maps are written; the bridge then hides itself.
+            hidden: self.host.privileged() && self.namespaces.is_joined(Kind::Pid),
             bridge,
         };
         Planned::new(step, Field::new("linux.namespaces"))
@@ -355,6 +357,7 @@ impl Parts<'_> {
         if self.has_cgroup {
             steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupsJoined), Field::new("linux.cgroupsPath")));
         }
+        steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
         let mut joins: Vec<&(Kind, PathBuf)> =
             self.namespaces.joined.iter().filter(|(kind, _)| !matches!(kind, Kind::Mount | Kind::Cgroup)).collect();
         let user_last = self.host.privileged();
@@ -509,7 +512,7 @@ pub fn exec(
         annotations: record.annotations.clone(),
         topology: Topology::Bridged,
         launcher: exec_launcher(record, process, request, has_cgroup),
-        bridge: exec_bridge(&namespaces, has_cgroup),
+        bridge: exec_bridge(process, &namespaces, has_cgroup),
         init: exec_init(&namespaces, maps, &parts, request.start),
         process: Some(process.clone()),
         cgroup: cgroups::CgroupPlan::default(),
@@ -530,7 +533,8 @@ fn exec_launcher(record: &Record, process: &Process, request: &Request, has_cgro
         steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
     }
     let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
-    steps.push(container(LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, bridge: true }));
+    let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, hidden: false, bridge: true };
+    steps.push(container(step));
     if has_cgroup {
         steps.push(container(LauncherStep::JoinCgroups));
         steps.push(container(LauncherStep::Tell(ToInit::CgroupsJoined)));
@@ -543,12 +547,16 @@ fn exec_launcher(record: &Record, process: &Process, request: &Request, has_cgro
     steps
 }
 
-fn exec_bridge(namespaces: &Namespaces, has_cgroup: bool) -> Vec<Planned<BridgeStep>> {
+fn exec_bridge(process: &Process, namespaces: &Namespaces, has_cgroup: bool) -> Vec<Planned<BridgeStep>> {
     let container = |step| default(step, "exec joins the container");
     let mut steps = Vec::new();
     if has_cgroup {
         steps.push(container(BridgeStep::Await(ToInit::CgroupsJoined)));
     }
+    if let Some(value) = process.oom_score_adj {
+        steps.push(Planned::new(BridgeStep::OomScoreAdj(value), Field::new("process.oomScoreAdj")));
+    }
+    steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
     let kinds: Vec<Kind> = Kind::all().filter(|kind| namespaces.has(*kind)).collect();
     if !kinds.is_empty() {
         steps.push(container(BridgeStep::Namespace(NamespaceStep::JoinContainer { kinds })));
@@ -571,10 +579,11 @@ fn exec_init(
     if !namespaces.has(Kind::Mount) {
         steps.push(default(InitStep::EnterRoot, "exec joins the container"));
     }
-    let widen = |planned: &Planned<_>| planned.clone().into_step(InitStep::Process);
+    let widen = |planned: &Planned<ProcessStep>| planned.clone().into_step(InitStep::Process);
+    let is_inherited = |planned: &&Planned<ProcessStep>| matches!(planned.step, ProcessStep::OomScoreAdj(_));
     steps.extend(parts.first.iter().map(widen));
     steps.extend(parts.terminal.iter().map(widen));
-    steps.extend(parts.become_user.iter().map(widen));
+    steps.extend(parts.become_user.iter().filter(|planned| !is_inherited(planned)).map(widen));
     steps.extend(getting_ready(start));
     steps.extend(ending(parts));
     steps

@@ -157,6 +157,8 @@ pub enum LauncherStep {
         inside: Vec<Kind>,
         /// Born in the control group.
         into_cgroup: bool,
+        /// Born where processes of a container can see it: not dumpable, so that they cannot look into it (CVE-2016-9962).
+        hidden: bool,
         /// It is the bridge, not init.
         bridge: bool,
     },
@@ -192,6 +194,10 @@ pub enum BridgeStep {
     Await(ToInit),
     /// Joins or makes a namespace.
     Namespace(NamespaceStep),
+    /// Sets the OOM killer's adjustment, which init inherits: a hidden process of an ordinary user cannot.
+    OomScoreAdj(i32),
+    /// Becomes not dumpable, so that processes of the container cannot look into it (CVE-2016-9962).
+    Hide,
     /// Makes init, as a child of the launcher.
     CloneInit {
         /// The namespaces that are made with it.
@@ -292,7 +298,7 @@ impl fmt::Display for LauncherStep {
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
             Self::MakeFifo => write!(f, "make the start fifo"),
             Self::MakeCgroups => write!(f, "make control groups"),
-            Self::Clone { new, inside, into_cgroup, bridge } => {
+            Self::Clone { new, inside, into_cgroup, hidden, bridge } => {
                 write!(f, "clone {}", if *bridge { "the bridge" } else { "init" })?;
                 if !new.is_empty() {
                     write!(f, " into new namespaces: {}", KindList(new))?;
@@ -300,7 +306,8 @@ impl fmt::Display for LauncherStep {
                 if !inside.is_empty() {
                     write!(f, "; from inside of: {}", KindList(inside))?;
                 }
-                write!(f, "{}", if *into_cgroup { "; born in its control group" } else { "" })
+                f.write_str(if *into_cgroup { "; born in its control group" } else { "" })?;
+                f.write_str(if *hidden { "; not dumpable" } else { "" })
             }
             Self::AwaitBirth => write!(f, "get init from the bridge"),
             Self::WriteIdMap(map) => write!(f, "{map}"),
@@ -326,6 +333,8 @@ impl fmt::Display for BridgeStep {
         match self {
             Self::Await(message) => write!(f, "wait for {message}"),
             Self::Namespace(step) => write!(f, "{step}"),
+            Self::OomScoreAdj(value) => write!(f, "set oom_score_adj to {value}"),
+            Self::Hide => write!(f, "become not dumpable"),
             Self::CloneInit { new } if new.is_empty() => write!(f, "clone init, say Born"),
             Self::CloneInit { new } => write!(f, "clone init into new namespaces: {}; say Born", KindList(new)),
         }

@@ -230,9 +230,5 @@ fn user(input: &Input<'_>, findings: &mut Findings) -> UserStep {
 fn capability_sets(input: &Input<'_>, findings: &mut Findings) -> Option<(Sets, Origin)> {
     let field = Field::new("process.capabilities");
     let grantable = if input.namespaces.has(Kind::User) { ALL } else { input.host.permitted };
-    match &input.process.capabilities {
-        Some(config) => Some((capabilities::plan(config, grantable, &field, findings), Origin::Config(field))),
-        // Absent: the kernel's rules alone decide; without a user namespace a root process keeps what the caller has.
-        None => None,
-    }
+    input.process.capabilities.as_ref().map(|config| (capabilities::plan(config, grantable, &field, findings), Origin::Config(field)))
 }

@@ -18,7 +18,7 @@ pub fn loopback_up() -> CallResult<()> {
     for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
         *to = from.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    request.ifr_ifru.ifru_flags = 0x41; // IFF_UP | IFF_RUNNING
     // SAFETY: the request outlives the call and is what this ioctl reads.
     let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     check(ret.into(), "ioctl", || "SIOCSIFFLAGS, {\"lo\", IFF_UP|IFF_RUNNING}").map(drop)

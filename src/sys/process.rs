@@ -40,7 +40,7 @@ pub fn clone3(request: &CloneArgs<'_>) -> CallResult<Cloned> {
     let mut pidfd: RawFd = -1;
     // SAFETY: an all-zero clone_args is a valid value.
     let mut args: libc::clone_args = unsafe { MaybeUninit::zeroed().assume_init() };
-    args.flags = request.flags | libc::CLONE_PIDFD.cast_unsigned() as u64;
+    args.flags = request.flags | u64::from(libc::CLONE_PIDFD.cast_unsigned());
     args.pidfd = (&raw mut pidfd).expose_provenance() as u64;
     // With CLONE_PARENT the kernel wants the exit signal of the parent's own child, given as 0.
     args.exit_signal = if request.flags & (libc::CLONE_PARENT as u64) == 0 { libc::SIGCHLD as u64 } else { 0 };
@@ -321,7 +321,7 @@ pub fn seccomp_load(program: &[u8], flags: u64) -> CallResult<Option<OwnedFd>> {
     // SAFETY: the program outlives the call and has the given number of instructions.
     let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog) };
     let value = check_int(ret, "seccomp", || format!("SECCOMP_SET_MODE_FILTER, {flags:#x}, {{{instructions} instructions}}"))?;
-    if flags & (libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u64) == 0 {
+    if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
         return Ok(None);
     }
     // SAFETY: with this flag the result is a new descriptor that nobody else knows.

@@ -6,6 +6,11 @@ use std::path::Path;
 
 use super::{CallError, CallResult, check, check_fd, check_int};
 
+/// The size of a descriptor in a control message, and of a unix address: small constants of the ABI.
+const FD_LEN: u32 = 4;
+const ADDRESS_LEN: libc::socklen_t = 110;
+const _: () = assert!(size_of::<RawFd>() == 4 && size_of::<libc::sockaddr_un>() == 110);
+
 /// socketpair(2) of `SOCK_SEQPACKET`, close-on-exec.
 ///
 /// # Errors
@@ -41,7 +46,7 @@ pub fn connect(path: &Path, kind: i32) -> CallResult<OwnedFd> {
     let socket = check_fd(ret, "socket", || "AF_UNIX")?;
     // SAFETY: an all-zero sockaddr_un is a valid value.
     let mut address: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
-    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    address.sun_family = 1; // AF_UNIX
     let bytes = short.as_os_str().as_bytes();
     if bytes.len() >= address.sun_path.len() {
         return Err(CallError::new("connect", format!("{path:?}"), libc::ENAMETOOLONG));
@@ -50,7 +55,7 @@ pub fn connect(path: &Path, kind: i32) -> CallResult<OwnedFd> {
         *to = from.cast_signed();
     }
     // SAFETY: the address outlives the call and the length is that of the whole structure.
-    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32) };
+    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_LEN) };
     check(ret.into(), "connect", || format!("{path:?}"))?;
     Ok(socket)
 }
@@ -88,13 +93,13 @@ pub fn send(socket: impl AsFd, data: &[u8], fd: Option<BorrowedFd<'_>>) -> CallR
 
 const fn control_space() -> usize {
     // SAFETY: CMSG_SPACE only computes.
-    unsafe { libc::CMSG_SPACE(size_of::<RawFd>() as u32) as usize }
+    unsafe { libc::CMSG_SPACE(FD_LEN) as usize }
 }
 
 /// Lays out one SCM_RIGHTS control message: u64 length, i32 level, i32 type, i32 descriptor (cmsg(3)).
 fn put_descriptor(control: &mut Control, fd: RawFd) {
     // SAFETY: CMSG_LEN only computes.
-    let len = unsafe { libc::CMSG_LEN(size_of::<RawFd>() as u32) };
+    let len = unsafe { libc::CMSG_LEN(FD_LEN) };
     control.0[..8].copy_from_slice(&u64::from(len).to_ne_bytes());
     control.0[8..12].copy_from_slice(&libc::SOL_SOCKET.to_ne_bytes());
     control.0[12..16].copy_from_slice(&libc::SCM_RIGHTS.to_ne_bytes());
