@@ -77,15 +77,11 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> ProcessPlan {
     directory(process, input.exec, &mut plan, findings);
     let user = user(input, findings);
     let uid = user.uid;
-    let sets = capability_sets(input, findings);
-    if let Some((sets, origin)) = &sets {
-        plan.become_user.push(Planned::new(ProcessStep::LimitBounding(sets.bounding), origin.clone()));
-    }
+    let (sets, origin) = capability_sets(input, findings);
+    plan.become_user.push(Planned::new(ProcessStep::LimitBounding(sets.bounding), origin.clone()));
     plan.become_user.push(Planned::new(ProcessStep::User(user), Field::new("process.user")));
-    if let Some((sets, origin)) = sets {
-        let for_seccomp = input.seccomp && !process.no_new_privileges;
-        plan.become_user.push(Planned::new(ProcessStep::Capabilities { sets, for_seccomp }, origin));
-    }
+    let for_seccomp = input.seccomp && !process.no_new_privileges;
+    plan.become_user.push(Planned::new(ProcessStep::Capabilities { sets, for_seccomp }, origin));
     if process.no_new_privileges {
         plan.become_user.push(Planned::new(ProcessStep::NoNewPrivileges, Field::new("process.noNewPrivileges")));
     }
@@ -227,8 +223,12 @@ fn user(input: &Input<'_>, findings: &mut Findings) -> UserStep {
     UserStep { uid, gid, groups: insist.then_some(groups) }
 }
 
-fn capability_sets(input: &Input<'_>, findings: &mut Findings) -> Option<(Sets, Origin)> {
+fn capability_sets(input: &Input<'_>, findings: &mut Findings) -> (Sets, Origin) {
     let field = Field::new("process.capabilities");
     let grantable = if input.namespaces.has(Kind::User) { ALL } else { input.host.permitted };
-    input.process.capabilities.as_ref().map(|config| (capabilities::plan(config, grantable, &field, findings), Origin::Config(field)))
+    match &input.process.capabilities {
+        Some(config) => (capabilities::plan(config, grantable, &field, findings), Origin::Config(field)),
+        // What the config does not list is not given.
+        None => (Sets::default(), Origin::Default("no capabilities")),
+    }
 }
