@@ -8,6 +8,7 @@
 pub mod bpf;
 pub mod cred;
 pub mod errno;
+pub mod exe;
 pub mod fs;
 pub mod libseccomp;
 pub mod mount;
