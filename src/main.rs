@@ -1,31 +1,40 @@
 //! The command line: arguments to a command, its error to a message and an exit status. Nothing else.
+//!
+//! The program starts at the C library's `main`, not at the standard library's, which would read /proc/self/maps for a guard page and
+//! install handlers for stack overflows: a dozen system calls that no container needs. What it does about closed stdio and about SIGPIPE
+//! is done here.
 
-use std::process::ExitCode;
+#![no_main]
 
 use clap::Parser;
 use rt::commands::{Cli, Globals, arguments};
 use rt::log::Log;
 
-fn main() -> ExitCode {
+/// What the C library calls.
+#[allow(unsafe_code, reason = "the symbol is the program's entry point, of which there is one")]
+#[unsafe(no_mangle)]
+pub extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
+    rt::sys::fs::ensure_stdio();
+    rt::sys::signal::ignore_pipe();
     rt::sys::process::set_name(c"rt");
+    // A status is that of a process, 0 to 255.
+    i32::from(u8::try_from(run()).unwrap_or(255))
+}
+
+fn run() -> i32 {
     let cli = Cli::parse_from(arguments::normal(std::env::args_os().collect()));
     let globals = match Globals::new(&cli) {
         Ok(globals) => globals,
         Err(error) => {
             Log::default().error(&error);
-            return exit_code(error.status);
+            return error.status;
         }
     };
     match cli.run(&globals) {
-        Ok(status) => exit_code(status),
+        Ok(status) => status,
         Err(error) => {
             globals.log.error(&error);
-            exit_code(error.status)
+            error.status
         }
     }
-}
-
-/// Statuses are those of processes, 0 to 255.
-fn exit_code(status: i32) -> ExitCode {
-    ExitCode::from(u8::try_from(status).unwrap_or(255))
 }

@@ -639,3 +639,16 @@ pub fn stdin() -> BorrowedFd<'static> {
     // SAFETY: nothing in this crate closes descriptor 0.
     unsafe { BorrowedFd::borrow_raw(0) }
 }
+
+/// Opens /dev/null in place of stdio that the caller has closed: otherwise a descriptor of ours would get the number, and a container
+/// would inherit it.
+pub fn ensure_stdio() {
+    let mut list = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
+    // SAFETY: the list has the given length and outlives the call.
+    unsafe { libc::poll(list.as_mut_ptr(), 3, 0) };
+    for _ in list.iter().filter(|entry| entry.revents & libc::POLLNVAL != 0) {
+        // The lowest free number is the missing one.
+        // SAFETY: the path is a static string; the descriptor stays open for the life of the process.
+        unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+    }
+}

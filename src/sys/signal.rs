@@ -99,3 +99,9 @@ pub fn exit_on(signal: i32) -> CallResult<()> {
     let ret = unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
     check(ret.into(), "sigaction", || format!("{signal}")).map(drop)
 }
+
+/// Ignores SIGPIPE: a reader that goes away is an error of write(2), not the end of the process. Init sets every disposition back.
+pub fn ignore_pipe() {
+    // SAFETY: SIG_IGN is no handler, so nothing can be interrupted by one.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
