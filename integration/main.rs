@@ -33,6 +33,7 @@ macro_rules! needs_rt {
 
 mod cgroups;
 mod config;
+mod crash;
 mod ctx;
 mod exec;
 mod hooks;
@@ -46,6 +47,7 @@ mod run;
 mod runner;
 mod seccomp;
 mod security;
+mod stress;
 mod terminal;
 mod user;
 
@@ -63,6 +65,8 @@ const ALL: &[&[runner::Test]] = &[
     rootless::TESTS,
     list::TESTS,
     security::TESTS,
+    crash::TESTS,
+    stress::TESTS,
 ];
 
 fn main() {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config;
 use crate::ctx::{Bundle, Container, Ctx, Output, read, status};
-use crate::runner::Outcome::{self, Pass};
+use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
     Both {
@@ -31,6 +31,7 @@ tests! {
         t04_a_fake_dev_null_is_no_standard_stream,
         t06_a_bind_over_proc_swallows_no_setting,
         t07_an_exchanged_path_leads_nowhere,
+        t10_a_hostile_first_process_gets_neither_binary_nor_host,
         t11_exec_capabilities_are_not_inheritable,
         t12_numeric_users_are_numbers,
         t13_ids_that_do_not_fit,
@@ -542,6 +543,53 @@ fn t44_the_state_root_is_private(ctx: &Ctx) -> Outcome {
     open(&ctx.state_root().join(&container.id), 0o711);
     for entry in fs::read_dir(ctx.state_root().join(&container.id)).unwrap() {
         open(&entry.unwrap().path(), 0o700);
+    }
+    Pass
+}
+
+/// T10 and T10fd: the attacker (attacker.c) watches while processes are executed beside it, among them the runtime's own binary.
+fn t10_a_hostile_first_process_gets_neither_binary_nor_host(ctx: &Ctx) -> Outcome {
+    let (source, attacker) = (ctx.path("attacker.c"), ctx.path("attacker"));
+    fs::write(&source, include_str!("attacker.c")).unwrap();
+    ctx.command(&["cc", "-static", "-Os", "-Wall", "-o", &attacker, &source]).run().ok();
+    let runtime = ctx.path("runtime");
+    fs::copy(ctx.runtime(), &runtime).unwrap();
+    let before = fs::read(&runtime).unwrap();
+    let canary = ctx.host_dir("out", "canary", "host data") + "/canary";
+
+    let container = ctx.container(ctx.bundle(|c| c["process"]["args"] = json!(["/attacker", canary.trim_start_matches('/')])));
+    fs::copy(&attacker, container.bundle.rootfs("/attacker")).unwrap();
+    let script = container.bundle.rootfs("/script");
+    fs::write(&script, "#!/proc/self/exe\n").unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let root = ctx.path("state");
+    let rt = |arguments: &[&str]| {
+        let mut argv = vec![runtime.as_str(), "--root", &root];
+        argv.extend(arguments);
+        ctx.command(&argv).run()
+    };
+    let printed = ctx.dir.join("printed");
+    let create = format!("exec >{}", printed.display());
+    let argv = [&runtime, "--root", &root, "create", "--bundle", container.bundle.path(), &container.id];
+    ctx.command(&argv).after(&create).run().ok();
+    container.start().ok();
+    ctx.wait_until("the attacker is ready", || read(&printed).starts_with("ready\n"));
+    for _ in 0..6 {
+        for program in [&["/script"][..], &["/proc/self/exe"], &["/proc/self/exe", "list"], &["true"], &["sleep", "0.02"]] {
+            let mut arguments = vec!["exec", container.id.as_str()];
+            arguments.extend(program);
+            // The runtime may refuse, or its binary complain: the attacker has been given its chance.
+            rt(&arguments);
+        }
+    }
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let log = read(&printed);
+    assert!(fs::read(&runtime).unwrap() == before, "the runtime's binary was changed: {log}");
+    assert!(!log.contains("WRITTEN") && !log.contains("HOST"), "{log}");
+    let got = |what: &str| log.lines().filter(|line| line.starts_with(what)).count();
+    if got("exe of") == 0 || got("directory") == 0 {
+        let why = format!("the attacker got {} binaries and {} directories", got("exe of"), got("directory"));
+        return Skip(why);
     }
     Pass
 }

@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::child::Child;
 use crate::error::{Doing, Failure};
-use crate::launch::child::Child;
 use crate::plan::Findings;
 use crate::process::program::c_strings;
 use crate::spec::{Field, Hook, Hooks};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
-use crate::sys::{CallResult, fs, signal};
+use crate::sys::{CallError, CallResult, fs, signal};
 
 /// The six moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -137,8 +137,8 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>) -> Result<(), Fa
             Ok(never) => match never {},
             Err(error) => {
                 // The launcher reads the reason from where it reads the output.
-                let _ = fs::write_all(&output, error.to_string().as_bytes());
-                process::exit_now(127)
+                let _ = serde_json::to_vec(&error).map(|bytes| fs::write_all(&output, &bytes));
+                process::exit_now(NOT_EXECUTED)
             }
         },
         Cloned::Parent(pid, pidfd) => Child::new(pid, pidfd),
@@ -150,9 +150,22 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>) -> Result<(), Fa
     };
     match exit {
         Exit::Code(0) => Ok(()),
-        Exit::Code(code) => Err(Failure::because(format!("exit status {code}{}", said(&output)))),
+        Exit::Code(code) => Err(match not_executed(code, &output) {
+            Some(error) => error.into(),
+            None => Failure::because(format!("exit status {code}{}", said(&output))),
+        }),
         Exit::Signal(signal) => Err(Failure::because(format!("killed by signal {signal}{}", said(&output)))),
     }
+}
+
+/// The exit status of a process that could not become the hook, as in a shell.
+const NOT_EXECUTED: i32 = 127;
+
+/// Why the hook was not executed, if it was not.
+fn not_executed(code: i32, output: &OwnedFd) -> Option<CallError> {
+    (code == NOT_EXECUTED).then_some(())?;
+    let read = fs::rewind(output).and_then(|()| fs::read_to_end(output, 1 << 20)).ok()?;
+    serde_json::from_slice(&read).ok()
 }
 
 /// A file in memory rather than a pipe: a hook that does not read its input cannot block or kill anybody.

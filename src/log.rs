@@ -52,6 +52,7 @@ impl Log {
     pub fn debug(&self, message: impl FnOnce() -> String) {
         if self.debug {
             let text = message();
+            let text = printable(&text);
             self.record("debug", &text, Map::new());
             if self.file.is_none() {
                 to_stderr(&format!("rt: debug: {text}"));
@@ -62,6 +63,7 @@ impl Log {
     /// Says that something will not be as the user asked, although the command goes on.
     pub fn warning(&self, message: &str) {
         self.warnings.fetch_add(1, Ordering::Relaxed);
+        let message = &printable(message);
         self.record("warning", message, Map::new());
         if self.file.is_none() {
             to_stderr(&format!("rt: warning: {message}"));
@@ -71,12 +73,12 @@ impl Log {
     /// Says why the command failed: in the log, and on standard error in any case.
     pub fn error(&self, error: &Error) {
         self.record("error", &whole_line(error), facts(error));
-        let mut text = format!("rt: {}", error.message);
+        let mut text = format!("rt: {}", printable(&error.message));
         if let Some(place) = error.failure.as_ref().and_then(|failure| failure.place) {
             text.push_str(&format!("\n   in: {place}"));
         }
         for also in &error.also {
-            text.push_str(&format!("\n   also: {also}"));
+            text.push_str(&format!("\n   also: {}", printable(also)));
         }
         if let Some(hint) = error.hint() {
             text.push_str(&format!("\n   hint: {hint}"));
@@ -105,7 +107,13 @@ impl Log {
 
 fn whole_line(error: &Error) -> String {
     let also = error.also.iter().map(|also| format!("; also: {also}"));
-    std::iter::once(error.message.clone()).chain(also).collect()
+    printable(&std::iter::once(error.message.clone()).chain(also).collect::<String>())
+}
+
+/// A message is one line, and what a container or a hook says in it does not steer the caller's terminal.
+fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 /// The machine-readable keys of an error record.

@@ -51,10 +51,12 @@ impl<Send: Serialize, Receive: DeserializeOwned> Link<Send, Receive> {
     /// If what came is not a message.
     pub fn receive(&self) -> Result<Option<(Receive, Option<OwnedFd>)>, Failure> {
         let received = match socket::receive(&self.fd, MAX_MESSAGE) {
-            // The other end died with a message of ours unread.
-            Err(error) if error.is(libc::ECONNRESET) => return Ok(None),
-            other => other.doing(|| "receive a message between launcher and init")?,
-        };
+            // The other end died with a message of ours unread. The kernel says so once, before what it had sent (the error of a socket
+            // is looked at first); its last word is still there.
+            Err(error) if error.is(libc::ECONNRESET) => socket::receive(&self.fd, MAX_MESSAGE),
+            other => other,
+        }
+        .doing(|| "receive a message between launcher and init")?;
         if received.data.is_empty() {
             return Ok(None);
         }

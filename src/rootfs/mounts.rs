@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Doing, Failure};
 use crate::procfs::ProcFs;
 use crate::sys::mount::{self as call, SetAttr};
-use crate::sys::{At, fs};
+use crate::sys::{At, CallError, fs};
 
 use super::options::{Change, PropagationChange};
 use super::root::{InRoot, MountPoint, Root};
@@ -90,7 +90,11 @@ fn detached(step: &MountStep) -> Result<OwnedFd, Failure> {
     let MountKind::Filesystem { fstype, source, superblock, data } = &step.kind else {
         return Err(Failure::because("not a filesystem"));
     };
-    let context = call::fsopen(fstype)?;
+    let unknown = |error: CallError| match error.is(libc::ENODEV) {
+        true => Failure { reason: Some(format!("unknown filesystem type {fstype:?}")), ..Failure::from(error) },
+        false => error.into(),
+    };
+    let context = call::fsopen(fstype).map_err(unknown)?;
     let configure = || {
         if let Some(source) = source {
             call::fsconfig_string(&context, "source", source)?;

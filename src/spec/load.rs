@@ -49,6 +49,54 @@ pub fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], name: &str) -> Result
         if error.is_syntax() || error.is_eof() || field == Field::default() {
             return Error::new("invalid-config", format!("{name}: {text}"));
         }
-        Error::config(name, &[Problem::new(field, text)])
+        Error::config(name, &[Problem::new(field, plain(&text))])
     })
+}
+
+/// What serde says about a value, without the words of the language that this program happens to be written in.
+fn plain(text: &str) -> String {
+    let (what, place) = match text.rsplit_once(" at line ") {
+        Some((what, place)) => (what, format!(" (line {place})")),
+        None => (text, String::new()),
+    };
+    let found =
+        |what: &str| ["invalid type: ", "invalid value: "].iter().find_map(|kind| Some(what.strip_prefix(kind)?.to_owned()));
+    match what.rsplit_once(", expected ").and_then(|(what, expected)| Some((found(what)?, expected))) {
+        Some((found, expected)) => format!("expected {}, there is {found}{place}", in_words(expected)),
+        None => format!("{what}{place}"),
+    }
+}
+
+/// The name of a type for people who write JSON.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "i64" | "i32" | "i16" => "a whole number",
+        "u64" | "u32" | "u16" | "u8" | "usize" => "a whole number, 0 or more, that is not too large",
+        "f64" | "f32" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn types_in_words() {
+        for (serde, words) in [
+            (
+                r#"invalid type: string "64m", expected i64 at line 37 column 22"#,
+                r#"expected a whole number, there is string "64m" (line 37 column 22)"#,
+            ),
+            ("invalid type: map, expected a sequence at line 1 column 2", "expected a list, there is map (line 1 column 2)"),
+            ("missing field `path` at line 3 column 4", "missing field `path` (line 3 column 4)"),
+            ("invalid type: null, expected struct Process", "expected an object, there is null"),
+        ] {
+            assert_eq!(plain(serde), words);
+        }
+    }
 }

@@ -119,6 +119,14 @@ impl Store {
             Err(error) if error.is(libc::EEXIST) => return Ok(None),
             other => other.doing(|| format!("make the state of {id}"))?,
         }
+        self.take(id).inspect_err(|_| {
+            // Nobody has put anything into it; the error that is reported is the first one.
+            let _ = fs::unlinkat(At::from(root), Path::new(id.as_str()), libc::AT_REMOVEDIR);
+        })
+    }
+
+    /// Opens and locks a directory that was just made.
+    fn take(&self, id: &ContainerId) -> Result<Option<Directory>, Failure> {
         let made = self.find(id)?.ok_or_else(|| Failure::because("the new state directory vanished"))?;
         // Nobody else locks a directory without a record, but for a `delete --force` in this very moment, which may win.
         if made.try_lock()? { Ok(Some(made)) } else { Ok(None) }

@@ -1,0 +1,154 @@
+//! Broken bundles and what is said about them: tests/errors/NAME/config.json is run by the real binary, and standard error must be
+//! tests/errors/NAME/expected to the letter. After a failure nothing may be left: no state, no control group, no mount.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test errors` writes the texts anew; read each as its user would. `RT` names another binary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::exit, reason = "tests fail by panicking")]
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Errors that the kernel finds when the container is made: they need root, and a root filesystem.
+const BY_KERNEL: &[&str] = &[
+    "bad-tmpfs-option",
+    "impossible-cpuset",
+    "missing-bind-source",
+    "missing-hook",
+    "missing-netns-path",
+    "missing-program",
+    "unknown-capability",
+    "unknown-filesystem",
+];
+
+/// What is a warning: the program runs.
+const WARNINGS: &[&str] = &["unknown-capability"];
+
+const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
+
+fn main() {
+    let filters: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/errors");
+    let entries = fs::read_dir(&directory).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names.retain(|name| filters.is_empty() || filters.iter().any(|filter| name.contains(filter)));
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for name in names {
+        if let Some(why) = BY_KERNEL.contains(&name.as_str()).then(cannot_run).flatten() {
+            println!("skipped: {why}: {name}");
+            skipped += 1;
+            continue;
+        }
+        match check(&directory.join(&name), &name) {
+            Ok(()) => {
+                println!("ok       {name}");
+                passed += 1;
+            }
+            Err(why) => {
+                println!("FAILED   {name}\n{why}");
+                failed += 1;
+            }
+        }
+    }
+    println!("\n{passed} passed, {failed} failed, {skipped} skipped");
+    std::process::exit(i32::from(failed > 0));
+}
+
+fn cannot_run() -> Option<&'static str> {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        return Some("needs root");
+    }
+    BUSYBOX.iter().all(|path| !Path::new(path).exists()).then_some("no static busybox (package busybox-static)")
+}
+
+/// A folder that goes away.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn check(case: &Path, name: &str) -> Result<(), String> {
+    let id = format!("errors-{}-{name}", std::process::id());
+    let dir = Temporary(std::env::temp_dir().join(&id));
+    let bundle = make_bundle(&dir.0.join("bundle"), &case.join("config.json"));
+    let state = dir.0.join("state");
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let output = run(&["--root", &text(&state), "run", "--bundle", &text(&bundle), &id]);
+    let said = neutral(&String::from_utf8_lossy(&output.stderr), &id, &dir.0);
+    compare(&case.join("expected"), &said)?;
+    let status = i32::from(!WARNINGS.contains(&name));
+    equal("exit status", output.status.code(), Some(status))?;
+    equal("standard output", String::from_utf8_lossy(&output.stdout).as_ref(), "")?;
+    equal("state", fs::read_dir(&state).map_or(0, Iterator::count), 0)?;
+    equal("control groups", groups_of(&id), Vec::<PathBuf>::new())?;
+    equal("mounts", fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), mounts.lines().count())?;
+    if !BY_KERNEL.contains(&name) {
+        // The same, without any effect: `rt plan` finds it, too.
+        let planned = run(&["plan", "--id", &id, &text(&bundle)]);
+        let planned = neutral(&String::from_utf8_lossy(&planned.stderr), &id, &dir.0).replace("rt: plan:", "rt: run ID:");
+        equal("what rt plan says", planned.as_str(), said.as_str())?;
+    }
+    Ok(())
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn equal<T: PartialEq<U> + std::fmt::Debug, U: std::fmt::Debug>(what: &str, found: T, expected: U) -> Result<(), String> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: expected {expected:?}, found {found:?}")) }
+}
+
+fn make_bundle(bundle: &Path, config: &Path) -> PathBuf {
+    for directory in ["bin", "dev", "mnt", "proc", "tmp"] {
+        fs::create_dir_all(bundle.join("rootfs").join(directory)).unwrap();
+    }
+    if let Some(busybox) = BUSYBOX.iter().find(|path| Path::new(path).exists()) {
+        fs::copy(busybox, bundle.join("rootfs/bin/busybox")).unwrap();
+        symlink("busybox", bundle.join("rootfs/bin/true")).unwrap();
+    }
+    fs::copy(config, bundle.join("config.json")).unwrap();
+    bundle.to_owned()
+}
+
+/// Runs the binary, for at most ten seconds.
+fn run(arguments: &[&str]) -> Output {
+    let rt = std::env::var("RT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rt").to_owned());
+    Command::new("timeout").arg("10").arg(rt).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The text without what differs from run to run and from machine to machine.
+fn neutral(said: &str, id: &str, dir: &Path) -> String {
+    let said = said.replace(&text(dir), "DIR");
+    // Every feature moves the numbers of the steps; the golden plans show them.
+    let said = replace_between(&said, ", step ", " (see", "N of M");
+    let said = replace_between(&said, "fsconfig(", ",", "FD");
+    let said = replace_between(&said, "write(\"/sys/fs/cgroup/", "/cpuset.cpus", "GROUP");
+    said.replace(id, "ID")
+}
+
+/// Replaces what stands between two texts.
+fn replace_between(said: &str, before: &str, after: &str, by: &str) -> String {
+    let Some((start, rest)) = said.split_once(before) else { return said.to_owned() };
+    let Some((_, end)) = rest.split_once(after) else { return said.to_owned() };
+    format!("{start}{before}{by}{after}{end}")
+}
+
+fn compare(file: &Path, said: &str) -> Result<(), String> {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(file, said).unwrap();
+    }
+    let expected = fs::read_to_string(file).unwrap_or_default();
+    if expected == said { Ok(()) } else { Err(format!("expected: {expected}\nfound:    {said}")) }
+}
+
+/// Directories below the control group hierarchies with this name.
+fn groups_of(id: &str) -> Vec<PathBuf> {
+    let find = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-name", id]).output().unwrap();
+    String::from_utf8_lossy(&find.stdout).lines().map(PathBuf::from).collect()
+}
