@@ -18,8 +18,11 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitL
     let of = plan.bridge.len();
     for (index, planned) in plan.bridge.iter().enumerate() {
         let result = match &planned.step {
-            BridgeStep::Await(message) => expect(link, *message),
-            BridgeStep::Namespace(step) => join::run(step, &handles.namespace_context()),
+            BridgeStep::OomScoreAdj(value) => {
+                handles.procfs.write("self/oom_score_adj", &value.to_string()).map_err(Failure::from)
+            }
+            BridgeStep::Await(message) => hide().and_then(|()| expect(link, *message)),
+            BridgeStep::Namespace(step) => hide().and_then(|()| join::run(step, &handles.namespace_context())),
             BridgeStep::CloneInit { new } => match init_link.take() {
                 Some(init_link) => clone_init(plan, handles, link, init_link, new),
                 None => Err(Failure::because("init was made already")),
@@ -36,10 +39,13 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitL
     process::exit_now(0)
 }
 
-fn expect(link: &InitLink, expected: ToInit) -> Result<(), Failure> {
+/// What the container's processes could see of this one must not be open to them (CVE-2016-9962).
+fn hide() -> Result<(), Failure> {
     process::set_parent_death_signal(true)?;
-    // What the container's processes could see of this one must not be open to them (CVE-2016-9962).
-    process::set_dumpable(false)?;
+    Ok(process::set_dumpable(false)?)
+}
+
+fn expect(link: &InitLink, expected: ToInit) -> Result<(), Failure> {
     match link.receive()? {
         Some((message, _)) if message == expected => Ok(()),
         Some((message, _)) => Err(Failure::because(format!("expected message {expected}, got {message}"))),

@@ -12,7 +12,7 @@ use crate::id::ContainerId;
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::plan::{id_maps, namespaces, root_id, time_offsets};
 use crate::namespaces::{Kind, NamespaceStep, Namespaces};
-use crate::process::plan as process_plan;
+use crate::process::{ProcessStep, plan as process_plan};
 use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountKind, OpenedBy};
 use crate::rootfs::{RootfsStep, plan::RootfsPlan};
@@ -122,6 +122,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     check_terminal(terminal, request, findings);
     let topology = if namespaces.is_joined(Kind::User) { Topology::Bridged } else { Topology::Direct };
+    let mut process = process.unwrap_or_default();
+    let oom_score = if topology == Topology::Bridged { for_the_bridge(&mut process) } else { None };
     let parts = Parts {
         request,
         host,
@@ -133,7 +135,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         has_cgroup: !cgroup.places.is_empty(),
         born_in_cgroup: cgroup.v2().is_some(),
         rootfs: &rootfs,
-        process: process.unwrap_or_default(),
+        process,
+        oom_score,
         hooks: &hooks,
         terminal,
     };
@@ -151,6 +154,14 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         seccomp,
         warnings: std::mem::take(&mut findings.warnings),
     }
+}
+
+/// Takes the OOM score out of init's list, for the bridge's.
+fn for_the_bridge(process: &mut process_plan::ProcessPlan) -> Option<Planned<BridgeStep>> {
+    let is_score = |planned: &Planned<ProcessStep>| matches!(planned.step, ProcessStep::OomScoreAdj(_));
+    let index = process.become_user.iter().position(is_score)?;
+    let Planned { step: ProcessStep::OomScoreAdj(value), origin } = process.become_user.remove(index) else { return None };
+    Some(Planned { step: BridgeStep::OomScoreAdj(value), origin })
 }
 
 fn check_version(spec: &Spec, findings: &mut Findings) {
@@ -236,6 +247,7 @@ struct Parts<'a> {
     born_in_cgroup: bool,
     rootfs: &'a RootfsPlan,
     process: process_plan::ProcessPlan,
+    oom_score: Option<Planned<BridgeStep>>,
     hooks: &'a crate::spec::Hooks,
     terminal: bool,
 }
@@ -351,7 +363,7 @@ impl Parts<'_> {
         if self.direct() {
             return Vec::new();
         }
-        let mut steps = Vec::new();
+        let mut steps: Vec<_> = self.oom_score.clone().into_iter().collect();
         if self.has_cgroup {
             steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupsJoined), Field::new("linux.cgroupsPath")));
         }
@@ -499,7 +511,8 @@ pub fn exec(
         keyring: record.keyring.clone(),
         exec: true,
     };
-    let parts = process_plan::plan(&input, findings);
+    let mut parts = process_plan::plan(&input, findings);
+    let oom_score = for_the_bridge(&mut parts);
     check_terminal(process.terminal, request, findings);
     let has_cgroup = !record.cgroup.directories.is_empty();
     Plan {
@@ -509,7 +522,7 @@ pub fn exec(
         annotations: record.annotations.clone(),
         topology: Topology::Bridged,
         launcher: exec_launcher(record, process, request, has_cgroup),
-        bridge: exec_bridge(&namespaces, has_cgroup),
+        bridge: exec_bridge(&namespaces, has_cgroup, oom_score),
         init: exec_init(&namespaces, maps, &parts, request.start),
         process: Some(process.clone()),
         cgroup: cgroups::CgroupPlan::default(),
@@ -543,9 +556,13 @@ fn exec_launcher(record: &Record, process: &Process, request: &Request, has_cgro
     steps
 }
 
-fn exec_bridge(namespaces: &Namespaces, has_cgroup: bool) -> Vec<Planned<BridgeStep>> {
+fn exec_bridge(
+    namespaces: &Namespaces,
+    has_cgroup: bool,
+    oom_score: Option<Planned<BridgeStep>>,
+) -> Vec<Planned<BridgeStep>> {
     let container = |step| default(step, "exec joins the container");
-    let mut steps = Vec::new();
+    let mut steps: Vec<_> = oom_score.into_iter().collect();
     if has_cgroup {
         steps.push(container(BridgeStep::Await(ToInit::CgroupsJoined)));
     }

@@ -188,6 +188,8 @@ pub enum LauncherStep {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum BridgeStep {
+    /// Sets the OOM score, which init inherits: a process that is hidden from the container cannot open its own files any more.
+    OomScoreAdj(i32),
     /// Waits for the launcher to say this.
     Await(ToInit),
     /// Joins or makes a namespace.
@@ -324,6 +326,7 @@ fn write_hooks(f: &mut fmt::Formatter<'_>, steps: &[HookStep]) -> fmt::Result {
 impl fmt::Display for BridgeStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::OomScoreAdj(value) => write!(f, "set oom_score_adj to {value}"),
             Self::Await(message) => write!(f, "wait for {message}"),
             Self::Namespace(step) => write!(f, "{step}"),
             Self::CloneInit { new } if new.is_empty() => write!(f, "clone init, say Born"),
