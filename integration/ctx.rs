@@ -500,6 +500,13 @@ impl Container<'_> {
         self.create_with(&[])
     }
 
+    /// `rt --systemd-cgroup create`.
+    pub fn create_by_systemd(&mut self) -> Output {
+        let output = self.ctx.rt(&["--systemd-cgroup", "create", "--bundle", self.bundle.path(), &self.id]);
+        self.output = Some(output.file.clone());
+        output
+    }
+
     /// `rt run` with these flags, as a command to be run.
     pub fn run_command(&self, flags: &[&str]) -> Cmd<'_> {
         let mut arguments = vec!["run"];

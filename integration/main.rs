@@ -46,6 +46,7 @@ mod run;
 mod runner;
 mod seccomp;
 mod security;
+mod systemd;
 mod terminal;
 mod user;
 
@@ -63,6 +64,7 @@ const ALL: &[&[runner::Test]] = &[
     rootless::TESTS,
     list::TESTS,
     security::TESTS,
+    systemd::TESTS,
 ];
 
 fn main() {

@@ -43,6 +43,8 @@ pub struct Request {
     pub start: StartSignal,
     /// The caller will not stay to serve a terminal.
     pub detached: bool,
+    /// `--systemd-cgroup`.
+    pub systemd_cgroup: bool,
 }
 
 impl Request {
@@ -58,6 +60,7 @@ impl Request {
             pid_file: None,
             start: StartSignal::Fifo,
             detached: false,
+            systemd_cgroup: false,
         }
     }
 
@@ -84,7 +87,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let namespaces = namespaces(&linux, findings);
     let maps = id_maps(&linux, &namespaces, host, findings);
     let offsets = time_offsets(&linux, &namespaces, findings);
-    let cgroup = cgroup(&linux, &request.id, host, &namespaces, findings);
+    let cgroup = cgroup(spec, &linux, request, host, &namespaces, findings);
     let directories: Vec<(PathBuf, PathBuf)> =
         cgroup.places.iter().map(|planned| (planned.step.mount.clone(), planned.step.directory())).collect();
     let rootfs = rootfs_plan::plan(
@@ -133,7 +136,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         offsets,
         root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
         has_cgroup: !cgroup.places.is_empty(),
-        born_in_cgroup: cgroup.v2().is_some(),
+        born_in_cgroup: cgroup.v2().is_some() && cgroup.unit.is_none(),
+        unit: cgroup.unit.as_ref().map(|unit| unit.name.clone()),
         rootfs: &rootfs,
         process,
         oom_score,
@@ -218,12 +222,19 @@ fn check_terminal(terminal: bool, request: &Request, findings: &mut Findings) {
     }
 }
 
-fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, namespaces: &Namespaces, findings: &mut Findings) -> cgroups::CgroupPlan {
+fn cgroup(
+    spec: &Spec,
+    linux: &Linux,
+    request: &Request,
+    host: &Host,
+    namespaces: &Namespaces,
+    findings: &mut Findings,
+) -> cgroups::CgroupPlan {
     // "Cgroup ownership": given away if the container has a cgroup namespace and a user namespace of its own.
     let owned = namespaces.is_new(Kind::Cgroup) && namespaces.is_new(Kind::User);
     let owner = owned.then(|| crate::namespaces::idmap::host_id(&linux.uid_mappings, 0)).flatten();
     let input = cgroups::Input {
-        id: id.as_str(),
+        id: request.id.as_str(),
         cgroups_path: linux.cgroups_path.as_deref().filter(|path| !path.is_empty()),
         resources: linux.resources.as_ref(),
         devices: &linux.devices,
@@ -231,6 +242,9 @@ fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, namespaces: &Namespaces,
         privileged: host.cgroups_required,
         owner,
     };
+    if request.systemd_cgroup {
+        return cgroups::systemd::plan(&input, &spec.annotations, findings);
+    }
     cgroups::plan(&input, findings)
 }
 
@@ -245,6 +259,8 @@ struct Parts<'a> {
     root_ids: (u32, u32),
     has_cgroup: bool,
     born_in_cgroup: bool,
+    /// A systemd unit is made once there is a process for it.
+    unit: Option<String>,
     rootfs: &'a RootfsPlan,
     process: process_plan::ProcessPlan,
     oom_score: Option<Planned<BridgeStep>>,
@@ -271,11 +287,15 @@ impl Parts<'_> {
             steps.push(default(LauncherStep::MakeFifo, "start is a command of its own"));
         }
         let cgroup = || Origin::Config(Field::new("linux.cgroupsPath"));
-        if self.has_cgroup {
+        if self.has_cgroup && self.unit.is_none() {
             steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
         }
         steps.push(self.clone_step());
         let join_cgroups = |steps: &mut Vec<_>| {
+            if let Some(name) = &self.unit {
+                steps.push(flag(LauncherStep::StartUnit { name: name.clone() }, "--systemd-cgroup"));
+                steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
+            }
             if self.has_cgroup {
                 steps.push(Planned::new(LauncherStep::JoinCgroups, cgroup()));
                 steps.push(Planned::new(LauncherStep::Tell(ToInit::CgroupsJoined), cgroup()));
@@ -556,11 +576,7 @@ fn exec_launcher(record: &Record, process: &Process, request: &Request, has_cgro
     steps
 }
 
-fn exec_bridge(
-    namespaces: &Namespaces,
-    has_cgroup: bool,
-    oom_score: Option<Planned<BridgeStep>>,
-) -> Vec<Planned<BridgeStep>> {
+fn exec_bridge(namespaces: &Namespaces, has_cgroup: bool, oom_score: Option<Planned<BridgeStep>>) -> Vec<Planned<BridgeStep>> {
     let container = |step| default(step, "exec joins the container");
     let mut steps: Vec<_> = oom_score.into_iter().collect();
     if has_cgroup {

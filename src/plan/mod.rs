@@ -149,6 +149,11 @@ pub enum LauncherStep {
     MakeFifo,
     /// Makes the control groups and sets their limits.
     MakeCgroups,
+    /// Lets systemd make a scope with the child in it.
+    StartUnit {
+        /// Its name.
+        name: String,
+    },
     /// Makes the next process.
     Clone {
         /// The namespaces that are made with it.
@@ -294,6 +299,7 @@ impl fmt::Display for LauncherStep {
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
             Self::MakeFifo => write!(f, "make the start fifo"),
             Self::MakeCgroups => write!(f, "make control groups"),
+            Self::StartUnit { name } => write!(f, "start systemd unit {name} with the child in it"),
             Self::Clone { new, inside, into_cgroup, bridge } => {
                 write!(f, "clone {}", if *bridge { "the bridge" } else { "init" })?;
                 if !new.is_empty() {
