@@ -4,16 +4,17 @@
 #   RT=path            the runtime that `demo` and `bench` use (default: bin/rt)
 #   PREFIX, DESTDIR    where `install` puts the program (default: /usr/local, no DESTDIR)
 #   N=30               rounds of `bench` (default: 15)
+#   VM_TESTS=all       every test in `vm-test` (default: those that depend on the kernel's and systemd's ways)
 #   SCENARIOS="run list"  which scenarios `bench` takes (default: all)
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help build demo test check bench floor install clean
+.PHONY: help build demo test vm-test check bench floor install clean
 
 help: ## print this list (the default)
 	@echo 'Targets of rt:'
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 build: ## build the static release binary bin/rt, installing what that needs
 	scripts/build
@@ -23,6 +24,9 @@ demo: ## build, then take real containers through their life, as root and as an 
 
 test: ## run every test, the last line sums them up
 	scripts/test
+
+vm-test: ## run the integration suite on pure cgroup v2, with and without systemd, in a virtual machine
+	scripts/vm-test
 
 check: ## formatting, lints and documentation, warnings are errors
 	scripts/check

@@ -122,8 +122,8 @@ fn an_impossible_cpuset_is_refused(ctx: &Ctx) -> Outcome {
     Pass
 }
 
-/// A node for /dev/mem made inside: CAP_MKNOD allows to make it, the cgroup forbids to open it.
-const OPEN_MEM: &str = "mknod /tmp/mem c 1 1 && head -c 1 /tmp/mem > /dev/null 2>&1 && echo opened || echo denied";
+/// A node for /dev/mem made inside, where nodes work (the bundle may lie on a filesystem where they do not): CAP_MKNOD allows to make it, the cgroup forbids to open it.
+const OPEN_MEM: &str = "mknod /dev/mem c 1 1 && head -c 1 /dev/mem > /dev/null 2>&1 && echo opened || echo denied";
 
 fn devices_are_denied_but_the_default_ones(ctx: &Ctx) -> Outcome {
     let output = ctx.sh_with(&format!("{OPEN_MEM}; head -c 1 /dev/zero | wc -c"), |c| {
@@ -135,7 +135,7 @@ fn devices_are_denied_but_the_default_ones(ctx: &Ctx) -> Outcome {
 
 fn an_allowed_device_can_be_opened(ctx: &Ctx) -> Outcome {
     // /dev/kmsg, which needs no capability to be opened for writing.
-    let script = "mknod /tmp/kmsg c 1 11 && ( : > /tmp/kmsg ) 2>/dev/null && echo opened || echo denied";
+    let script = "mknod /dev/kmsg c 1 11 && ( : > /dev/kmsg ) 2>/dev/null && echo opened || echo denied";
     let denied = json!({ "allow": false, "access": "rwm" });
     for (access, expected) in [("rw", "opened\n"), ("r", "denied\n")] {
         let allowed = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": access });

@@ -48,6 +48,7 @@ mod runner;
 mod seccomp;
 mod security;
 mod stress;
+mod systemd;
 mod terminal;
 mod user;
 
@@ -67,6 +68,7 @@ const ALL: &[&[runner::Test]] = &[
     security::TESTS,
     crash::TESTS,
     stress::TESTS,
+    systemd::TESTS,
 ];
 
 fn main() {

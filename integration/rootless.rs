@@ -42,10 +42,20 @@ fn files_belong_to_the_user(ctx: &Ctx) -> Outcome {
     Pass
 }
 
+/// The name of the user who runs the suite.
+fn user_name() -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let uid = fs::metadata("/proc/self").ok()?.uid().to_string();
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let user = users.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
+    user.split(':').next().map(str::to_owned)
+}
+
 /// The user's range of subordinate ids.
 fn range(file: &str) -> Option<(u32, u32)> {
     let text = fs::read_to_string(file).ok()?;
-    let mut fields = text.lines().find(|line| line.starts_with("rttest:"))?.split(':').skip(1);
+    let user = format!("{}:", user_name()?);
+    let mut fields = text.lines().find(|line| line.starts_with(&user))?.split(':').skip(1);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 

@@ -114,7 +114,7 @@ impl Cgroup {
             let place = super::steps::Place { path: recorded.place.path.join(&inside), ..recorded.place };
             Recorded { place, ours: false, parents: Vec::new() }
         };
-        let below = Self::open(&CgroupRecord { directories: directories.into_iter().map(extend).collect() })?;
+        let below = Self::open(&CgroupRecord { directories: directories.into_iter().map(extend).collect(), unit: None })?;
         match below.dirs.iter().position(Option::is_none) {
             Some(index) => {
                 Err(Failure::because(format!("{} does not exist", below.record.directories[index].place)).doing(doing()))

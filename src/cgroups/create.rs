@@ -6,6 +6,7 @@ use super::cgroup::Cgroup;
 use super::dir::{Dir, is_gone};
 use super::plan::CgroupPlan;
 use super::steps::{CgroupRecord, Place, Recorded, Version};
+use super::systemd::UnitPlan;
 use crate::error::{Doing, Failure};
 use crate::plan::{Origin, Planned};
 use crate::sys::CallResult;
@@ -32,6 +33,10 @@ pub fn survey(plan: &CgroupPlan) -> Result<Survey, Failure> {
             }
             missing.insert(0, level);
         }
+        if plan.unit.is_some() {
+            // systemd makes it, and everything above, and takes it away.
+            return Ok((Recorded { place: place.clone(), ours: true, parents: Vec::new() }, mount));
+        }
         let ours = missing.pop().is_some();
         // The directory `rt` of the default path belongs to all of our containers: whoever is the last removes it.
         let common = place.path.parent().filter(|_| missing.is_empty() && matches!(planned.origin, Origin::Default(_)));
@@ -40,7 +45,7 @@ pub fn survey(plan: &CgroupPlan) -> Result<Survey, Failure> {
     };
     let found: CallResult<Vec<_>> = plan.places.iter().map(look).collect();
     let (directories, mounts) = found.doing(|| "look at the cgroup hierarchies")?.into_iter().unzip();
-    Ok(Survey { record: CgroupRecord { directories }, mounts })
+    Ok(Survey { record: CgroupRecord { directories, unit: plan.unit.as_ref().map(UnitPlan::record) }, mounts })
 }
 
 impl Survey {
@@ -55,6 +60,10 @@ impl Survey {
     /// The kernel's. Whatever was made up to then is in the record.
     pub fn create(self) -> Result<Cgroup, Failure> {
         let mut dirs = Vec::with_capacity(self.mounts.len());
+        if self.record.unit.is_some() {
+            // The unit is there by now.
+            return Cgroup::open(&self.record);
+        }
         for (recorded, mount) in self.record.directories.iter().zip(&self.mounts) {
             let dir = make(mount, recorded).doing(|| format!("make {}", recorded.place))?;
             dirs.push(Some(dir));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Want;
+use super::systemd::{Manager, Systemd, Which};
 use crate::error::{Doing, Failure};
 use crate::sys::fs::{faccessat, openat, read_to_end, statfs};
 use crate::sys::{At, CallResult};
@@ -47,6 +48,9 @@ pub struct Facts {
     pub v1: Vec<Hierarchy>,
     /// Version 2; beside version 1 on a hybrid host.
     pub v2: Option<Unified>,
+    /// systemd, if it shall manage the container's cgroup.
+    #[serde(default)]
+    pub systemd: Option<Systemd>,
 }
 
 impl Facts {
@@ -54,7 +58,7 @@ impl Facts {
     pub fn unified_fixture(controllers: &[&str]) -> Self {
         let controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
         let v2 = Unified { mount: ROOT.into(), own: "/own".into(), controllers, writable: true };
-        Self { v1: Vec::new(), v2: Some(v2) }
+        Self { v1: Vec::new(), v2: Some(v2), systemd: None }
     }
 
     /// A hybrid host whose unified tree has the hugetlb controller only, for tests.
@@ -67,7 +71,7 @@ impl Facts {
             writable: true,
         };
         let unified = Self::unified_fixture(&["hugetlb"]).v2.map(|v2| Unified { mount: Path::new(ROOT).join("unified"), ..v2 });
-        Self { v1: names.iter().map(hierarchy).collect(), v2: unified }
+        Self { v1: names.iter().map(hierarchy).collect(), v2: unified, systemd: None }
     }
 }
 
@@ -95,6 +99,22 @@ pub fn probe(id: &str, cgroups_path: Option<&str>, privileged: bool) -> Result<F
             }
         }
     }
+    Ok(facts)
+}
+
+/// Looks at the machine for a container whose cgroup systemd shall make: the controllers are those that its manager has to give.
+///
+/// # Errors
+/// As [`probe`], or if systemd cannot be reached.
+pub fn probe_systemd(id: &str, privileged: bool) -> Result<Facts, Failure> {
+    let mut facts = probe(id, None, privileged)?;
+    let systemd = Manager::probe(if privileged { Which::System } else { Which::User })?;
+    if let Some(unified) = &mut facts.v2 {
+        let manager = unified.mount.join(systemd.control_group.strip_prefix("/").unwrap_or(&systemd.control_group));
+        unified.controllers = words(&read(manager.join("cgroup.controllers")).unwrap_or_default());
+        unified.writable = true;
+    }
+    facts.systemd = Some(systemd);
     Ok(facts)
 }
 

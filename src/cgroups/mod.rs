@@ -28,10 +28,11 @@ pub mod plan;
 mod remove;
 pub mod stats;
 pub mod steps;
+pub mod systemd;
 
 pub use cgroup::Cgroup;
 pub use create::{Survey, survey};
-pub use facts::{Facts, probe};
+pub use facts::{Facts, probe, probe_systemd};
 pub use plan::{CgroupPlan, Input, plan, plan_update};
 pub use stats::Stats;
 pub use steps::{CgroupRecord, Place, Recorded, Step, Tolerance, Version, Write};

@@ -8,6 +8,7 @@ use super::controllers;
 use super::devices;
 use super::facts::Facts;
 use super::steps::{CgroupRecord, Place, Recorded, Step, Tolerance, Version, Write};
+use super::systemd::UnitPlan;
 use crate::plan::{Findings, Origin, Planned};
 use crate::spec::{Device, Field, Resources};
 
@@ -38,13 +39,19 @@ pub struct CgroupPlan {
     pub places: Vec<Planned<Place>>,
     /// What is done to them, in this order.
     pub steps: Vec<Planned<Step>>,
+    /// The systemd unit that makes the directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitPlan>,
 }
 
 impl CgroupPlan {
     /// One line for each directory and step, with its origin.
     pub fn lines(&self) -> Vec<String> {
         let places = self.places.iter().map(|planned| format!("make {} ({})", planned.step, planned.origin));
-        places.chain(self.steps.iter().map(|planned| format!("{} ({})", planned.step, planned.origin))).collect()
+        let properties = self.unit.iter().flat_map(|unit| &unit.properties);
+        let properties = properties.map(|planned| format!("{} ({})", planned.step, planned.origin));
+        let steps = self.steps.iter().map(|planned| format!("{} ({})", planned.step, planned.origin));
+        places.chain(properties).chain(steps).collect()
     }
 
     /// The directory in the unified hierarchy.
@@ -107,7 +114,18 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> CgroupPlan {
         Some(_) => Origin::Config(field),
         None => Origin::Default("cgroup path"),
     };
-    let mut builder = Builder::new(places(input.facts, &want), input.privileged, findings);
+    plan_places(input, places(input.facts, &want), true, &origin, findings)
+}
+
+/// Plans what is done to these directories. `accounting`: every controller is enabled, also those that nobody needs.
+pub(super) fn plan_places(
+    input: &Input<'_>,
+    places: Vec<Place>,
+    accounting: bool,
+    origin: &Origin,
+    findings: &mut Findings,
+) -> CgroupPlan {
+    let mut builder = Builder { accounting, ..Builder::new(places, input.privileged, findings) };
     if let Some(resources) = input.resources {
         controllers::plan(&mut builder, resources);
     }
@@ -115,7 +133,7 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> CgroupPlan {
         devices::plan(&mut builder, input.resources.map_or(&[], |resources| &resources.devices), input.devices);
     }
     builder.delegate(input.owner);
-    builder.finish(&origin)
+    builder.finish(origin)
 }
 
 /// Plans a change of the limits of an existing container. Its device rules stay as they are.
@@ -156,6 +174,7 @@ pub(super) enum Site {
 pub(super) struct Builder<'a> {
     places: Vec<Place>,
     privileged: bool,
+    accounting: bool,
     steps: Vec<Planned<Step>>,
     needed: Vec<String>,
     /// For problems and warnings.
@@ -164,7 +183,7 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(places: Vec<Place>, privileged: bool, findings: &'a mut Findings) -> Self {
-        Self { places, privileged, steps: Vec::new(), needed: Vec::new(), findings }
+        Self { places, privileged, accounting: true, steps: Vec::new(), needed: Vec::new(), findings }
     }
 
     /// The unified hierarchy's index.
@@ -253,8 +272,10 @@ impl<'a> Builder<'a> {
     /// what is needed, since enabling a controller there takes it away from version 1.
     fn enable(&self) -> Option<Planned<Step>> {
         let place = self.unified()?;
-        let mut controllers = if self.is_pure() { self.places[place].controllers.clone() } else { Vec::new() };
-        controllers.extend(self.needed.iter().filter(|name| !self.places[place].has(name) || !self.is_pure()).cloned());
+        let mut controllers = if self.is_pure() && self.accounting { self.places[place].controllers.clone() } else { Vec::new() };
+        controllers.extend(
+            self.needed.iter().filter(|name| !self.places[place].has(name) || !self.is_pure() || !self.accounting).cloned(),
+        );
         let tolerance = if self.privileged { Tolerance::Required } else { Tolerance::WarnIfUnsupported };
         let step = Step::Enable { place, controllers, required: self.needed.clone(), tolerance };
         let enables = matches!(&step, Step::Enable { controllers, .. } if !controllers.is_empty());
@@ -264,7 +285,7 @@ impl<'a> Builder<'a> {
     fn finish(self, origin: &Origin) -> CgroupPlan {
         let steps = self.enable().into_iter().chain(self.steps).collect();
         let places = self.places.into_iter().map(|place| Planned::new(place, origin.clone())).collect();
-        CgroupPlan { places, steps }
+        CgroupPlan { places, steps, unit: None }
     }
 }
 

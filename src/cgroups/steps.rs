@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::devices::Rule;
+use super::systemd::UnitRecord;
 
 /// The two interfaces of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,4 +197,7 @@ pub struct Recorded {
 pub struct CgroupRecord {
     /// One directory per hierarchy; none if the container has no cgroup of its own.
     pub directories: Vec<Recorded>,
+    /// The systemd unit whose directory it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitRecord>,
 }

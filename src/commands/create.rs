@@ -22,7 +22,7 @@ pub struct Args {
 /// If the container cannot be made; nothing is left then.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during(format!("create {}", args.make.id));
-    let request = args.make.request(StartSignal::Fifo, true).map_err(during)?;
+    let request = args.make.request(StartSignal::Fifo, true, globals).map_err(during)?;
     if args.make.dry_run {
         return super::plan::show(&request, globals, super::plan::Format::Text).map_err(during);
     }

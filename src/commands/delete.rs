@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 
+use crate::cgroups::systemd::Manager;
 use crate::cgroups::{self, Cgroup, CgroupRecord};
 use crate::error::{Error, Failure};
 use crate::hooks::{self, Moment};
@@ -79,6 +80,9 @@ pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Fa
     let cgroup = Cgroup::open(&groups)?;
     kill_everything(&cgroup, record.as_ref().and_then(lifecycle::live_init))?;
     cgroup.remove()?;
+    if let Some(unit) = &groups.unit {
+        Manager::connect(unit.which)?.stop(&unit.name)?;
+    }
     if let Some(record) = &record {
         unmount(record, log);
         if record.phase != Phase::Creating {
@@ -103,7 +107,7 @@ fn groups_by_id(id: &ContainerId) -> Result<CgroupRecord, Failure> {
     };
     let plan = cgroups::plan(&input, &mut Findings::default());
     let ours = |place: cgroups::Place| cgroups::Recorded { place, ours: true, parents: Vec::new() };
-    Ok(CgroupRecord { directories: plan.places.into_iter().map(|planned| ours(planned.step)).collect() })
+    Ok(CgroupRecord { directories: plan.places.into_iter().map(|planned| ours(planned.step)).collect(), unit: None })
 }
 
 /// Kills every process of a container and waits for the first one's end.

@@ -39,7 +39,7 @@ fn document() -> Value {
         "linux": {
             "namespaces": Kind::all().map(Kind::spec_name).collect::<Vec<_>>(),
             "capabilities": capabilities::NAMES.as_slice(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
             "seccomp": {
                 "enabled": true,
                 "actions": seccomp::action_names().collect::<Vec<_>>(),
@@ -59,6 +59,6 @@ fn document() -> Value {
             "io.github.rt.commit": env!("RT_COMMIT"),
             "io.github.seccomp.libseccomp.version": crate::sys::libseccomp::version()
         },
-        "potentiallyUnsafeConfigAnnotations": []
+        "potentiallyUnsafeConfigAnnotations": [crate::cgroups::systemd::plan::ANNOTATION]
     })
 }

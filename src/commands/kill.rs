@@ -110,11 +110,15 @@ fn send(container: &Container, signal: i32, all: bool) -> Result<(), Error> {
     let alive = matches!(container.status, Status::Created | Status::Running | Status::Paused);
     let stopped = || Error::new("not-running", format!("container not running (status {})", container.status));
     let (_, pidfd) = container.init().filter(|_| alive).ok_or_else(stopped)?;
+    let mut killed = false;
     if signal == libc::SIGKILL && !container.has_own_pid_namespace() {
         // The kernel ends the others with the first process only in a pid namespace of their own.
         container.cgroup()?.kill(signal)?;
+        killed = true;
     }
     match process::pidfd_send_signal(&pidfd, signal) {
+        // It went with the others.
+        Err(error) if killed && error.is(libc::ESRCH) => {}
         Err(error) if error.is(libc::ESRCH) => return Err(stopped()),
         other => other.doing(|| format!("send signal {signal}"))?,
     }

@@ -71,7 +71,7 @@ impl MakeArgs {
     ///
     /// # Errors
     /// If the id is not one, or a descriptor to be preserved is not open.
-    pub fn request(&self, start: StartSignal, detached: bool) -> Result<Request, Error> {
+    pub fn request(&self, start: StartSignal, detached: bool, globals: &Globals) -> Result<Request, Error> {
         let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
         Ok(Request {
             id: parse_id(&self.id)?,
@@ -83,6 +83,7 @@ impl MakeArgs {
             pid_file: self.pid_file.clone(),
             start,
             detached,
+            systemd_cgroup: globals.systemd_cgroup,
         })
     }
 }
@@ -113,7 +114,7 @@ pub fn preserved(asked: u32) -> Result<u32, Error> {
 pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> {
     let mut spec = spec::load::load(&request.bundle)?;
     pass_listen_fds(&mut spec);
-    let mut host = Host::probe(&spec, request.id.as_str())?;
+    let mut host = Host::probe(&spec, request.id.as_str(), request.systemd_cgroup)?;
     match globals.rootless {
         Rootless::Auto => {}
         Rootless::True => host.cgroups_required = false,

@@ -44,7 +44,7 @@ pub struct Cli {
     /// Log what a developer wants to know
     #[arg(long)]
     pub debug: bool,
-    /// Let systemd manage control groups (not yet)
+    /// Let systemd manage control groups: linux.cgroupsPath is slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
     /// Whether control groups that cannot be changed are only a warning [auto: for an ordinary user]
@@ -101,6 +101,8 @@ pub struct Globals {
     pub rootless: Rootless,
     /// See [`Cli::strict`].
     pub strict: bool,
+    /// See [`Cli::systemd_cgroup`].
+    pub systemd_cgroup: bool,
 }
 
 impl Globals {
@@ -111,7 +113,7 @@ impl Globals {
     pub fn new(cli: &Cli) -> Result<Self, Error> {
         let log = Log::open(cli.log.as_deref(), cli.log_format, cli.debug)?;
         let root = cli.root.clone().unwrap_or_else(store::default_root);
-        Ok(Self { root, log, rootless: cli.rootless, strict: cli.strict })
+        Ok(Self { root, log, rootless: cli.rootless, strict: cli.strict, systemd_cgroup: cli.systemd_cgroup })
     }
 
     /// The state root, which need not exist.
@@ -132,12 +134,6 @@ impl Cli {
         if self.version {
             print(&format!("rt version {VERSION}\n"))?;
             return Ok(0);
-        }
-        if self.systemd_cgroup {
-            return Err(Error::new(
-                "unsupported",
-                "--systemd-cgroup: not supported yet by this version of rt; use cgroupfs paths",
-            ));
         }
         let missing = || Error::new("usage", "no command given; see `rt --help`");
         match self.command.ok_or_else(missing)? {

@@ -43,7 +43,11 @@ pub enum Format {
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
     let start = if args.run { StartSignal::Link } else { StartSignal::Fifo };
-    let request = Request { start, ..Request::plain(parse_id(&args.id)?, absolute(&args.bundle, &cwd)) };
+    let request = Request {
+        start,
+        systemd_cgroup: globals.systemd_cgroup,
+        ..Request::plain(parse_id(&args.id)?, absolute(&args.bundle, &cwd))
+    };
     show(&request, globals, args.format).map_err(|error| error.during("plan"))
 }
 

@@ -33,7 +33,7 @@ pub struct Args {
 /// If the program does not come to run; nothing is left then.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during(format!("run {}", args.make.id));
-    let request = args.make.request(StartSignal::Link, args.detach).map_err(during)?;
+    let request = args.make.request(StartSignal::Link, args.detach, globals).map_err(during)?;
     if args.make.dry_run {
         return super::plan::show(&request, globals, super::plan::Format::Text).map_err(during);
     }

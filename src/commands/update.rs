@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use crate::cgroups;
+use crate::cgroups::systemd::{self, Manager};
 use crate::error::Error;
 use crate::plan::Findings;
 use crate::spec::{self, BlockIo, Cpu, Memory, Pids, Resources};
@@ -104,6 +105,12 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     }
     if !problems.is_empty() {
         return Err(during(Error::config("resources", &problems)));
+    }
+    if let Some(unit) = &container.record.cgroup.unit {
+        let properties = systemd::properties(&plan);
+        Manager::connect(unit.which)
+            .and_then(|mut manager| manager.set_properties(&unit.name, &properties))
+            .map_err(|failure| during(failure.into()))?;
     }
     let told = container.cgroup()?.apply(&plan).map_err(|failure| during(failure.into()))?;
     for warning in findings.warnings.iter().chain(&told) {

@@ -38,11 +38,11 @@ pub struct Host {
 const INITIAL_USER_NAMESPACE: u64 = 0xeffffffd;
 
 impl Host {
-    /// Looks at the machine.
+    /// Looks at the machine. `systemd`: it shall manage the container's control group.
     ///
     /// # Errors
     /// If a fact cannot be read that every container needs.
-    pub fn probe(spec: &Spec, id: &str) -> Result<Self, Failure> {
+    pub fn probe(spec: &Spec, id: &str, systemd: bool) -> Result<Self, Failure> {
         let caller = Self::probe_caller()?;
         let required = caller.cgroups_required;
         let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
@@ -51,7 +51,7 @@ impl Host {
         let wants_selinux = process.is_some_and(|process| process.selinux_label.is_some())
             || spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some());
         Ok(Self {
-            cgroups: cgroups::probe(id, path, required)?,
+            cgroups: if systemd { cgroups::probe_systemd(id, required)? } else { cgroups::probe(id, path, required)? },
             apparmor: wants_apparmor && apparmor_enabled(),
             selinux: wants_selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             ..caller

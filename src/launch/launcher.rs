@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use crate::cgroups::{self, Cgroup};
+use crate::cgroups::systemd::{Manager, Started};
+use crate::cgroups::{self, Cgroup, CgroupRecord};
 use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
@@ -117,6 +118,8 @@ struct Walk<'a> {
     /// Init has said something, so it has survived its birth.
     heard: bool,
     born_in_cgroup: bool,
+    /// The child is in the container's systemd unit.
+    in_unit: bool,
 }
 
 /// Carries a plan out. On failure every process that was made is dead and reaped; groups and directories are the caller's to clean up.
@@ -135,6 +138,7 @@ pub fn run(launch: Launch<'_>) -> Result<Launched, Failure> {
         next_link: None,
         heard: false,
         born_in_cgroup: false,
+        in_unit: false,
     };
     walk.all()?;
     let init = walk.child.take().ok_or_else(|| Failure::because("the plan made no process"))?;
@@ -219,6 +223,7 @@ impl Walk<'_> {
                 Ok(())
             }
             LauncherStep::MakeCgroups => self.make_cgroups(),
+            LauncherStep::StartUnit { .. } => self.start_unit(),
             LauncherStep::Clone { new, inside, into_cgroup, hidden, bridge } => {
                 if *hidden {
                     process::set_dumpable(false)?;
@@ -251,6 +256,22 @@ impl Walk<'_> {
         self.child.as_ref().map(|child| child.pid).ok_or_else(|| Failure::because("there is no process yet"))
     }
 
+    fn start_unit(&mut self) -> Result<(), Failure> {
+        let unit = self.launch.plan.cgroup.unit.as_ref().ok_or_else(|| Failure::because("the plan has no unit"))?;
+        let pid = self.pid()?;
+        if let Started::InUse(processes) = Manager::connect(unit.which)?.start_scope(unit, pid)? {
+            // It is somebody else's: what takes this container back must not touch it.
+            self.launch.record.cgroup = CgroupRecord::default();
+            if let Some(directory) = self.launch.directory {
+                directory.write_record(self.launch.record)?;
+            }
+            let text = format!("expected a unit that does not exist, found {} with {processes} processes in it", unit.name);
+            return Err(Failure::because(text).origin("linux.cgroupsPath"));
+        }
+        self.in_unit = true;
+        Ok(())
+    }
+
     fn make_cgroups(&mut self) -> Result<(), Failure> {
         let Some(survey) = self.launch.survey.take() else { return Ok(()) };
         let cgroup = survey.create()?;
@@ -270,9 +291,21 @@ impl Walk<'_> {
         let flags = u64::from(crate::namespaces::steps::flags(new).cast_unsigned());
         let request = CloneArgs { flags, cgroup };
         self.born_in_cgroup = cgroup.is_some();
-        // A time namespace clashes with the bits of the exit signal in old clone calls only; clone3 takes it as it is.
-        let cloned = join::clone_inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, &request)?;
-        match cloned {
+        let mut made = self.clone_once(inside, &request);
+        let nested = match (&made, self.launch.record.init) {
+            // Controllers were enabled below the container's cgroup, which has no processes of its own then: init knows where.
+            (Err(failure), Some(init)) if failure.is(libc::EBUSY) && self.born_in_cgroup => self.nested_cgroup(init.pid)?,
+            _ => None,
+        };
+        if let Some(nested) = &nested {
+            made = self.clone_once(inside, &CloneArgs { flags, cgroup: Some(nested.as_fd()) });
+        }
+        if made.as_ref().is_err_and(|failure| failure.is(libc::EACCES)) && self.born_in_cgroup {
+            // The caller may not write to the cgroup that both have in common. It is moved by somebody who may.
+            self.born_in_cgroup = false;
+            made = self.clone_once(inside, &CloneArgs { flags, cgroup: None });
+        }
+        match made? {
             Cloned::Child => {
                 drop((ours, init_ours));
                 match init_theirs {
@@ -289,10 +322,28 @@ impl Walk<'_> {
         }
     }
 
+    /// A time namespace clashes with the bits of the exit signal in old clone calls only; clone3 takes it as it is.
+    fn clone_once(&self, inside: &[Kind], request: &CloneArgs<'_>) -> Result<Cloned, Failure> {
+        join::clone_inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, request)
+    }
+
+    fn nested_cgroup(&self, pid: i32) -> Result<Option<OwnedFd>, Failure> {
+        self.launch.cgroup.as_ref().map_or(Ok(None), |cgroup| cgroup.v2_of(pid))
+    }
+
     fn join_cgroups(&self) -> Result<(), Failure> {
         let Some(cgroup) = &self.launch.cgroup else { return Ok(()) };
         let pid = self.pid()?;
-        if self.born_in_cgroup { cgroup.join_v1(pid) } else { cgroup.join(pid) }
+        if self.born_in_cgroup || self.in_unit {
+            return cgroup.join_v1(pid);
+        }
+        match (cgroup.join(pid), &self.launch.record.cgroup.unit) {
+            // An ordinary user whose own cgroup is not below that of the user's systemd: it may move the process, and does.
+            (Err(failure), Some(unit)) if failure.is(libc::EACCES) || failure.is(libc::EPERM) => {
+                Manager::connect(unit.which)?.attach(&unit.name, pid)
+            }
+            (joined, _) => joined,
+        }
     }
 
     fn tell(&self, message: ToInit) -> Result<(), Failure> {

@@ -43,6 +43,8 @@ pub struct Request {
     pub start: StartSignal,
     /// The caller will not stay to serve a terminal.
     pub detached: bool,
+    /// `--systemd-cgroup`.
+    pub systemd_cgroup: bool,
 }
 
 impl Request {
@@ -58,6 +60,7 @@ impl Request {
             pid_file: None,
             start: StartSignal::Fifo,
             detached: false,
+            systemd_cgroup: false,
         }
     }
 
@@ -84,7 +87,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let namespaces = namespaces(&linux, findings);
     let maps = id_maps(&linux, &namespaces, host, findings);
     let offsets = time_offsets(&linux, &namespaces, findings);
-    let cgroup = cgroup(&linux, &request.id, host, &namespaces, findings);
+    let cgroup = cgroup(spec, &linux, request, host, &namespaces, findings);
     let directories: Vec<(PathBuf, PathBuf)> =
         cgroup.places.iter().map(|planned| (planned.step.mount.clone(), planned.step.directory())).collect();
     let rootfs = rootfs_plan::plan(
@@ -122,6 +125,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     check_terminal(terminal, request, findings);
     let topology = if namespaces.is_joined(Kind::User) { Topology::Bridged } else { Topology::Direct };
+    let mut process = process.unwrap_or_default();
+    let oom_score = if topology == Topology::Bridged { for_the_bridge(&mut process) } else { None };
     let parts = Parts {
         request,
         host,
@@ -131,9 +136,11 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         offsets,
         root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
         has_cgroup: !cgroup.places.is_empty(),
-        born_in_cgroup: cgroup.v2().is_some(),
+        born_in_cgroup: cgroup.v2().is_some() && cgroup.unit.is_none(),
+        unit: cgroup.unit.as_ref().map(|unit| unit.name.clone()),
         rootfs: &rootfs,
-        process: process.unwrap_or_default(),
+        process,
+        oom_score,
         hooks: &hooks,
         terminal,
     };
@@ -151,6 +158,14 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         seccomp,
         warnings: std::mem::take(&mut findings.warnings),
     }
+}
+
+/// Takes the OOM score out of init's list, for the bridge's.
+fn for_the_bridge(process: &mut process_plan::ProcessPlan) -> Option<Planned<BridgeStep>> {
+    let is_score = |planned: &Planned<ProcessStep>| matches!(planned.step, ProcessStep::OomScoreAdj(_));
+    let index = process.become_user.iter().position(is_score)?;
+    let Planned { step: ProcessStep::OomScoreAdj(value), origin } = process.become_user.remove(index) else { return None };
+    Some(Planned { step: BridgeStep::OomScoreAdj(value), origin })
 }
 
 fn check_version(spec: &Spec, findings: &mut Findings) {
@@ -207,12 +222,19 @@ fn check_terminal(terminal: bool, request: &Request, findings: &mut Findings) {
     }
 }
 
-fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, namespaces: &Namespaces, findings: &mut Findings) -> cgroups::CgroupPlan {
+fn cgroup(
+    spec: &Spec,
+    linux: &Linux,
+    request: &Request,
+    host: &Host,
+    namespaces: &Namespaces,
+    findings: &mut Findings,
+) -> cgroups::CgroupPlan {
     // "Cgroup ownership": given away if the container has a cgroup namespace and a user namespace of its own.
     let owned = namespaces.is_new(Kind::Cgroup) && namespaces.is_new(Kind::User);
     let owner = owned.then(|| crate::namespaces::idmap::host_id(&linux.uid_mappings, 0)).flatten();
     let input = cgroups::Input {
-        id: id.as_str(),
+        id: request.id.as_str(),
         cgroups_path: linux.cgroups_path.as_deref().filter(|path| !path.is_empty()),
         resources: linux.resources.as_ref(),
         devices: &linux.devices,
@@ -220,6 +242,9 @@ fn cgroup(linux: &Linux, id: &ContainerId, host: &Host, namespaces: &Namespaces,
         privileged: host.cgroups_required,
         owner,
     };
+    if request.systemd_cgroup {
+        return cgroups::systemd::plan(&input, &spec.annotations, findings);
+    }
     cgroups::plan(&input, findings)
 }
 
@@ -234,8 +259,11 @@ struct Parts<'a> {
     root_ids: (u32, u32),
     has_cgroup: bool,
     born_in_cgroup: bool,
+    /// A systemd unit is made once there is a process for it.
+    unit: Option<String>,
     rootfs: &'a RootfsPlan,
     process: process_plan::ProcessPlan,
+    oom_score: Option<Planned<BridgeStep>>,
     hooks: &'a crate::spec::Hooks,
     terminal: bool,
 }
@@ -259,11 +287,15 @@ impl Parts<'_> {
             steps.push(default(LauncherStep::MakeFifo, "start is a command of its own"));
         }
         let cgroup = || Origin::Config(Field::new("linux.cgroupsPath"));
-        if self.has_cgroup {
+        if self.has_cgroup && self.unit.is_none() {
             steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
         }
         steps.push(self.clone_step());
         let join_cgroups = |steps: &mut Vec<_>| {
+            if let Some(name) = &self.unit {
+                steps.push(flag(LauncherStep::StartUnit { name: name.clone() }, "--systemd-cgroup"));
+                steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
+            }
             if self.has_cgroup {
                 steps.push(Planned::new(LauncherStep::JoinCgroups, cgroup()));
                 steps.push(Planned::new(LauncherStep::Tell(ToInit::CgroupsJoined), cgroup()));
@@ -353,7 +385,7 @@ impl Parts<'_> {
         if self.direct() {
             return Vec::new();
         }
-        let mut steps = Vec::new();
+        let mut steps: Vec<_> = self.oom_score.clone().into_iter().collect();
         if self.has_cgroup {
             steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupsJoined), Field::new("linux.cgroupsPath")));
         }
@@ -503,7 +535,8 @@ pub fn exec(
         keyring: record.keyring.clone(),
         exec: true,
     };
-    let parts = process_plan::plan(&input, findings);
+    let mut parts = process_plan::plan(&input, findings);
+    let oom_score = for_the_bridge(&mut parts);
     check_terminal(process.terminal, request, findings);
     let has_cgroup = !record.cgroup.directories.is_empty();
     Plan {
@@ -513,7 +546,7 @@ pub fn exec(
         annotations: record.annotations.clone(),
         topology: Topology::Bridged,
         launcher: exec_launcher(record, process, request, has_cgroup),
-        bridge: exec_bridge(process, &namespaces, has_cgroup),
+        bridge: exec_bridge(&namespaces, has_cgroup, oom_score),
         init: exec_init(&namespaces, maps, &parts, request.start),
         process: Some(process.clone()),
         cgroup: cgroups::CgroupPlan::default(),
@@ -548,14 +581,11 @@ fn exec_launcher(record: &Record, process: &Process, request: &Request, has_cgro
     steps
 }
 
-fn exec_bridge(process: &Process, namespaces: &Namespaces, has_cgroup: bool) -> Vec<Planned<BridgeStep>> {
+fn exec_bridge(namespaces: &Namespaces, has_cgroup: bool, oom_score: Option<Planned<BridgeStep>>) -> Vec<Planned<BridgeStep>> {
     let container = |step| default(step, "exec joins the container");
-    let mut steps = Vec::new();
+    let mut steps: Vec<_> = oom_score.into_iter().collect();
     if has_cgroup {
         steps.push(container(BridgeStep::Await(ToInit::CgroupsJoined)));
-    }
-    if let Some(value) = process.oom_score_adj {
-        steps.push(Planned::new(BridgeStep::OomScoreAdj(value), Field::new("process.oomScoreAdj")));
     }
     steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
     let kinds: Vec<Kind> = Kind::all().filter(|kind| namespaces.has(*kind)).collect();
@@ -581,10 +611,9 @@ fn exec_init(
         steps.push(default(InitStep::EnterRoot, "exec joins the container"));
     }
     let widen = |planned: &Planned<ProcessStep>| planned.clone().into_step(InitStep::Process);
-    let is_inherited = |planned: &&Planned<ProcessStep>| matches!(planned.step, ProcessStep::OomScoreAdj(_));
     steps.extend(parts.first.iter().map(widen));
     steps.extend(parts.terminal.iter().map(widen));
-    steps.extend(parts.become_user.iter().filter(|planned| !is_inherited(planned)).map(widen));
+    steps.extend(parts.become_user.iter().map(widen));
     steps.extend(getting_ready(start));
     steps.extend(ending(parts));
     steps

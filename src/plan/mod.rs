@@ -149,6 +149,11 @@ pub enum LauncherStep {
     MakeFifo,
     /// Makes the control groups and sets their limits.
     MakeCgroups,
+    /// Lets systemd make a scope with the child in it.
+    StartUnit {
+        /// Its name.
+        name: String,
+    },
     /// Makes the next process.
     Clone {
         /// The namespaces that are made with it.
@@ -190,12 +195,12 @@ pub enum LauncherStep {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum BridgeStep {
+    /// Sets the OOM score, which init inherits: a process that is hidden from the container cannot open its own files any more.
+    OomScoreAdj(i32),
     /// Waits for the launcher to say this.
     Await(ToInit),
     /// Joins or makes a namespace.
     Namespace(NamespaceStep),
-    /// Sets the OOM killer's adjustment, which init inherits: a hidden process of an ordinary user cannot.
-    OomScoreAdj(i32),
     /// Becomes not dumpable, so that processes of the container cannot look into it (CVE-2016-9962).
     Hide,
     /// Makes init, as a child of the launcher.
@@ -298,6 +303,7 @@ impl fmt::Display for LauncherStep {
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
             Self::MakeFifo => write!(f, "make the start fifo"),
             Self::MakeCgroups => write!(f, "make control groups"),
+            Self::StartUnit { name } => write!(f, "start systemd unit {name} with the child in it"),
             Self::Clone { new, inside, into_cgroup, hidden, bridge } => {
                 write!(f, "clone {}", if *bridge { "the bridge" } else { "init" })?;
                 if !new.is_empty() {

@@ -9,11 +9,36 @@ use crate::sys::{At, CallResult, fs};
 
 use super::root::{InRoot, Root};
 
-/// What covers masked paths: made once, cloned for each.
+/// What covers masked paths: each made once.
 #[derive(Debug, Default)]
 pub struct Masks {
-    null: Option<OwnedFd>,
-    empty: Option<OwnedFd>,
+    null: Option<Cover>,
+    empty: Option<Cover>,
+}
+
+/// A mount that covers many paths.
+#[derive(Debug)]
+struct Cover {
+    mount: OwnedFd,
+    attached: bool,
+}
+
+impl Cover {
+    fn new(mount: OwnedFd) -> Self {
+        Self { mount, attached: false }
+    }
+
+    /// The first place gets the mount itself, every other one a clone of it: before Linux 6.15 a mount can be cloned only where
+    /// it is attached (open_tree(2) gives `EINVAL`).
+    fn attach(&mut self, target: &OwnedFd) -> CallResult<()> {
+        if self.attached {
+            let clone = call::open_tree_clone(At::from(&self.mount), Path::new(""), false, false)?;
+            return call::move_mount(&clone, target);
+        }
+        call::move_mount(&self.mount, target)?;
+        self.attached = true;
+        Ok(())
+    }
 }
 
 impl Masks {
@@ -23,7 +48,7 @@ impl Masks {
     /// See [`super::devices::null`].
     pub fn prepare(&mut self) -> Result<(), Failure> {
         if self.null.is_none() {
-            self.null = Some(call::open_tree_clone(At::from(&super::devices::null()?), Path::new(""), false, false)?);
+            self.null = Some(Cover::new(call::open_tree_clone(At::from(&super::devices::null()?), Path::new(""), false, false)?));
         }
         Ok(())
     }
@@ -35,16 +60,15 @@ impl Masks {
     pub fn mask(&mut self, path: &InRoot, root: &Root) -> Result<(), Failure> {
         let Some(target) = existing(root.resolve(path))? else { return Ok(()) };
         let cover = if fs::fstat(&target)?.is_dir() { self.empty_directory()? } else { self.null_device()? };
-        let detached = call::open_tree_clone(At::from(cover), Path::new(""), false, false)?;
-        Ok(call::move_mount(&detached, &target)?)
+        Ok(cover.attach(&target)?)
     }
 
-    fn null_device(&self) -> Result<&OwnedFd, Failure> {
-        self.null.as_ref().ok_or_else(|| Failure::because("/dev/null was not opened"))
+    fn null_device(&mut self) -> Result<&mut Cover, Failure> {
+        self.null.as_mut().ok_or_else(|| Failure::because("/dev/null was not opened"))
     }
 
     /// One superblock with one inode serves every masked directory.
-    fn empty_directory(&mut self) -> Result<&OwnedFd, Failure> {
+    fn empty_directory(&mut self) -> Result<&mut Cover, Failure> {
         if self.empty.is_none() {
             let make = || -> CallResult<OwnedFd> {
                 let context = call::fsopen("tmpfs")?;
@@ -54,9 +78,9 @@ impl Masks {
                 call::fsconfig_create(&context)?;
                 call::fsmount(&context, attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC)
             };
-            self.empty = Some(make().doing(|| "make an empty read-only directory")?);
+            self.empty = Some(Cover::new(make().doing(|| "make an empty read-only directory")?));
         }
-        self.empty.as_ref().ok_or_else(|| Failure::because("no empty directory"))
+        self.empty.as_mut().ok_or_else(|| Failure::because("no empty directory"))
     }
 }
 

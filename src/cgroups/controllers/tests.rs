@@ -303,7 +303,7 @@ fn an_update_leaves_devices_alone() {
     let resources: Resources = serde_json::from_str(r#"{"pids":{"limit":9},"devices":[{"allow":true}]}"#).unwrap();
     let created = v2("{}");
     let recorded = |place: &crate::plan::Planned<_>| Recorded { place: Clone::clone(&place.step), ours: true, parents: vec![] };
-    let record = CgroupRecord { directories: created.plan.places.iter().map(recorded).collect() };
+    let record = CgroupRecord { directories: created.plan.places.iter().map(recorded).collect(), unit: None };
     let update = plan_update(&resources, &record, true, &mut Findings::default());
     assert!(!update.steps.iter().any(|planned| matches!(planned.step, Step::DeviceProgram { .. })));
     assert_eq!(update.steps.len(), 2);
