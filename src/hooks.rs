@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::child::Child;
 use crate::error::{Doing, Failure};
-use crate::launch::child::Child;
 use crate::plan::Findings;
 use crate::process::program::c_strings;
 use crate::spec::{Field, Hook, Hooks};

@@ -16,10 +16,10 @@ use crate::state::{Directory, Record};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
 use crate::sys::{CallError, fs, signal, socket};
 
-use super::child::Child;
 use super::link::{self, LauncherLink};
 use super::protocol::{FromInit, ToInit};
 use super::{bridge, init};
+use crate::child::Child;
 
 /// What the launcher opens before it makes a child, which inherits it.
 #[derive(Debug)]

@@ -8,7 +8,6 @@
 //! In both cases init is a child of the launcher, and the two talk over one socket pair: see [`protocol`].
 
 pub mod bridge;
-pub mod child;
 pub mod init;
 pub mod launcher;
 pub mod link;

@@ -71,46 +71,54 @@ pub fn init(plan: &Plan) -> Vec<Line> {
 /// A process in the play.
 struct Player {
     script: VecDeque<Line>,
-    inbox: VecDeque<String>,
+    /// What was said to it, by the number of the speaker: every link is a socket of its own.
+    inboxes: [VecDeque<String>; 3],
+    /// The number of the process that it talks to.
+    partner: usize,
 }
 
 impl Player {
-    fn new(script: Vec<Line>) -> Self {
-        Self { script: script.into(), inbox: VecDeque::new() }
+    fn new(script: Vec<Line>, partner: usize) -> Self {
+        Self { script: script.into(), inboxes: Default::default(), partner }
     }
 
     /// Takes the next line if it can be spoken or answered now.
     fn advance(&mut self) -> Option<Result<Line, String>> {
         match self.script.front()? {
             Line::Hear(expected) => {
-                let got = self.inbox.pop_front()?;
+                let got = self.inboxes[self.partner].pop_front()?;
                 if got != *expected {
                     return Some(Err(format!("expected {expected}, got {got}")));
                 }
             }
-            Line::Say(_) | Line::SwitchToInit => {}
+            Line::SwitchToInit => self.partner = INIT,
+            Line::Say(_) => {}
         }
         self.script.pop_front().map(Ok)
     }
 }
+
+/// The numbers of the players.
+const LAUNCHER: usize = 0;
+const BRIDGE: usize = 1;
+const INIT: usize = 2;
 
 /// Plays the scripts against each other.
 ///
 /// # Errors
 /// If a message is not the expected one, if everybody waits, or if something stays unread.
 pub fn play(plan: &Plan) -> Result<(), String> {
-    let mut players = [Player::new(launcher(plan)), Player::new(bridge(plan)), Player::new(init(plan))];
-    let mut partner = if plan.bridge.is_empty() { 2 } else { 1 };
+    let first = if plan.bridge.is_empty() { INIT } else { BRIDGE };
+    let mut players =
+        [Player::new(launcher(plan), first), Player::new(bridge(plan), LAUNCHER), Player::new(init(plan), LAUNCHER)];
     loop {
         let mut moved = false;
         for number in 0..players.len() {
             let Some(line) = players[number].advance() else { continue };
             moved = true;
-            match line? {
-                Line::Say(message) if number == 0 => players[partner].inbox.push_back(message),
-                Line::Say(message) => players[0].inbox.push_back(message),
-                Line::SwitchToInit => partner = 2,
-                Line::Hear(_) => {}
+            if let Line::Say(message) = line? {
+                let listener = players[number].partner;
+                players[listener].inboxes[number].push_back(message);
             }
         }
         if !moved {
@@ -121,7 +129,7 @@ pub fn play(plan: &Plan) -> Result<(), String> {
         if let Some(line) = player.script.front() {
             return Err(format!("{name} waits for ever: {line:?}"));
         }
-        if let Some(message) = player.inbox.front() {
+        if let Some(message) = player.inboxes.iter().find_map(VecDeque::front) {
             return Err(format!("{name} never reads {message}"));
         }
     }

@@ -9,8 +9,8 @@ use crate::error::Failure;
 use crate::sys::process::{self, Exit};
 use crate::sys::{fs, signal, tty};
 
-use super::child::Child;
 use super::launcher::Launched;
+use crate::child::Child;
 
 /// How much of the terminal's traffic is held for a reader that is slow.
 const MAX_PENDING: usize = 64 * 1024;

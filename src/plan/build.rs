@@ -383,12 +383,13 @@ impl Parts<'_> {
             steps.push(planned.clone().into_step(InitStep::Rootfs));
         }
         steps.extend(self.process.terminal.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
+        // Before the hooks: messages are heard in the order in which the launcher says them.
+        steps.extend(cgroup_section.take().unwrap_or_default());
         if self.has_runtime_hooks() {
             steps.push(Planned::new(InitStep::Send(FromInit::RootfsBuilt), Field::new("hooks")));
             steps.push(Planned::new(InitStep::Await(ToInit::HooksDone), Field::new("hooks")));
         }
         self.hooks(Moment::CreateContainer, &mut steps);
-        steps.extend(cgroup_section.take().unwrap_or_default());
         steps.extend(self.rootfs.enter.iter().map(|planned| planned.clone().into_step(InitStep::Rootfs)));
         steps.extend(self.process.become_user.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
         steps.extend(getting_ready(self.request.start));
