@@ -15,8 +15,9 @@ import harness
 import images
 import world
 from contract import Contract
+from podman import Podman, PodmanRootless
 
-ENGINES = [Contract]
+ENGINES = [Contract, Podman, PodmanRootless]
 PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 
 

@@ -460,8 +460,6 @@ class Contract(Engine):
         self.lab.run(runtime, f"--root={self.root}", f"--log={log}", "--log-format=json", "--debug=false", "run", f"--bundle={folder}", name)
         self.lab.run(runtime, "-root", self.root, "-log", log, "-log-format", "json", "run", "-bundle", folder, "-no-subreaper", name)
         self.lab.run(runtime, f"-root={self.root}", "--rootless=auto", "run", f"-bundle={folder}", "--no-pivot", "--no-new-keyring", name)
-        result = self.rt("checkpoint", "--help", status=None)
-        check(result.status == 0, result)
 
     @scenario("run, foreground")
     def run_foreground(self):
