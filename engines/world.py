@@ -5,6 +5,7 @@ cgroup namespaces of its own: bridges, firewall rules, mounts, locks in /dev/shm
 ended the kernel takes all that back; groups and folder are removed here.
 """
 
+import ctypes
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ PRIVATE = ["/run", "/dev/shm", "/var/lib/cni", "/var/lib/containers", "/var/lib/
 USER = "rt-engines"
 USER_ID = 61001
 SUB_IDS = "200000000:65536"
+CLONE_NEWCGROUP = 0x02000000
 
 
 def hierarchies():
@@ -50,9 +52,13 @@ class Groups:
                 if os.path.exists(inherited) and not os.path.exists(os.path.join(path, "cgroup.controllers")):
                     write(os.path.join(path, file), read(inherited))
 
-    def join(self):
-        for path in self.paths:
-            write(os.path.join(path, "cgroup.procs"), "0")
+    @staticmethod
+    def enter(name):
+        """Moves this process into the groups and makes them the roots of what it sees."""
+        for point, _, _ in hierarchies():
+            write(os.path.join(point, name, "cgroup.procs"), "0")
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWCGROUP) != 0:
+            raise OSError(ctypes.get_errno(), "unshare")
 
     def remove(self):
         """Returns what could not be removed."""
@@ -72,12 +78,12 @@ def enter(arguments):
     lab = tempfile.mkdtemp(prefix="rt-engines-", dir="/tmp")
     os.chmod(lab, 0o755)
     groups = Groups(os.path.basename(lab))
-    argv = ["unshare", "--mount", "--net", "--ipc", "--uts", "--pid", "--cgroup", "--propagation", "private"]
+    argv = ["unshare", "--mount", "--net", "--ipc", "--uts", "--pid", "--propagation", "private"]
     argv += ["--fork", "--kill-child", "--mount-proc"]
     argv += [sys.executable, "-B", os.path.dirname(os.path.abspath(__file__)), "--inside", lab, *arguments]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    inner = subprocess.Popen(argv, preexec_fn=groups.join, stdin=subprocess.DEVNULL)
+    inner = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     status = None
     while status is None:
         try:
@@ -101,6 +107,7 @@ def mount(*arguments):
 def settle(lab):
     """Inside: makes the namespaces a machine of its own. Only the child returns; the first process of the world reaps."""
     views = hierarchies()
+    Groups.enter(os.path.basename(lab))
     mount("--make-rshared", "/")
     mount("-t", "sysfs", "sysfs", "/sys")
     unified = [view for view in views if view[1] == "cgroup2"]
@@ -125,6 +132,11 @@ def settle(lab):
         mount("-t", "tmpfs", "-o", "mode=1777" if folder in ("/dev/shm", "/var/tmp") else "mode=755", "tmpfs", folder)
     os.makedirs("/run/lock", exist_ok=True)
     add_user(lab)
+    if os.path.exists("/dev/net/tun"):
+        # slirp4netns opens it as an ordinary user.
+        os.mknod(f"{lab}/tun", 0o020666, os.makedev(10, 200))
+        os.chmod(f"{lab}/tun", 0o666)
+        mount("--bind", f"{lab}/tun", "/dev/net/tun")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     main = os.fork()
     while main:
