@@ -95,7 +95,8 @@ impl Proxy {
             tty::put_settings(&stdin, &tty::raw(settings))?;
         }
         fs::set_nonblocking(&master)?;
-        let proxy = Self { master, saved, to_master: VecDeque::new(), to_stdout: VecDeque::new(), input_open: true, hung_up: false };
+        let proxy =
+            Self { master, saved, to_master: VecDeque::new(), to_stdout: VecDeque::new(), input_open: true, hung_up: false };
         proxy.resize();
         Ok(proxy)
     }
