@@ -14,10 +14,15 @@ import traceback
 import harness
 import images
 import world
+from buildah import Buildah
+from conmon import Conmon
+from containerd import Ctr
 from contract import Contract
+from cri import Cri
+from docker import Docker
 from podman import Podman, PodmanRootless
 
-ENGINES = [Contract, Podman, PodmanRootless]
+ENGINES = [Contract, Podman, Conmon, Ctr, Buildah, PodmanRootless, Docker, Cri]
 PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 
 
