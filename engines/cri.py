@@ -118,7 +118,7 @@ class Cri(Containerd):
     def make(self, pod, config, args, security=(), resources=()):
         self.count += 1
         name = f"c{self.count}"
-        container = [(1, [(1, name)]), (2, [(1, IMAGE)]), *((3, word) for word in args), (6, [(1, "A"), (2, "b")]), (10, f"{name}.log"),
+        container = [(1, [(1, name)]), (2, [(1, IMAGE)]), *((3, word) for word in args), (6, [(1, "A"), (2, "b")]), (11, f"{name}.log"),
                      (15, [(1, list(resources)), (2, list(security))])]
         answer = self.call("CreateContainer", [(1, pod), (2, container), (3, config)])
         return answer[1][0].decode(), f"{self.log_folder(config)}/{name}.log"

@@ -90,7 +90,7 @@ class Lab:
         os.chmod(self.path("tmp"), 0o1777)
         for program in ("runc", "rt"):
             os.symlink(runtime, self.path("bin", program))
-        path = f"{self.path('bin')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+        path = f"{self.path('bin')}:/usr/sbin:/usr/bin:/sbin:/bin"
         self.env = {"PATH": path, "HOME": self.path("home"), "TMPDIR": self.path("tmp"), "LANG": "C.UTF-8", "TERM": "xterm"}
 
     def path(self, *parts):
