@@ -51,7 +51,8 @@ class Base(Engine):
 
     def start(self):
         need("podman", "conmon")
-        self.where = {"cwd": "/"}
+        # This conmon writes a file into the folder of its caller when it hears of an OOM kill.
+        self.where = {"cwd": self.lab.folder}
         self.prepare()
         self.podman("import", "--change", "CMD [\"sh\"]", "--change", "ENV PATH=/usr/bin:/bin", f"{self.lab.rootfs}/rootfs.tar", "localhost/rt-test")
         self.podman("import", "--change", "CMD [\"sleep\", \"100000\"]", f"{self.lab.rootfs}/rootfs.tar", "localhost/rt-pause")
@@ -210,7 +211,9 @@ class Podman(Base):
     def oom(self):
         self.podman("run", "--name", "oom", "--network=none", "--memory", "24m", "--memory-swap", "24m", "localhost/rt-test",
                     "sh", "-c", "tail /dev/zero; sleep 0.5; exit 137", status=137)
-        equal(self.inspect("oom", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "true 137")
+        # On version 1 conmon 2.1.6 tells its working folder of it, which is not where Podman looks.
+        heard = os.path.exists(self.lab.path("oom")) or self.inspect("oom", "{{.State.OOMKilled}}") == "true"
+        check(heard, "neither conmon nor Podman has heard of the OOM kill")
         self.remove("oom")
 
     @scenario("devices")
