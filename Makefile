@@ -1,16 +1,17 @@
 # rt: what can be made. `make` alone lists the targets; each is a short script in scripts/ or bench/.
 #
 # Variables:
-#   RT=path            the runtime that `demo` and `bench` use (default: bin/rt)
+#   RT=path            the runtime that `demo`, `engines` and `bench` use (default: bin/rt)
 #   PREFIX, DESTDIR    where `install` puts the program (default: /usr/local, no DESTDIR)
 #   N=30               rounds of `bench` (default: 15)
 #   VM_TESTS=all       every test in `vm-test` (default: those that depend on the kernel's and systemd's ways)
+#   ENGINES="docker podman"  which of `engines` run: parts of "engine: scenario" (default: all)
 #   SCENARIOS="run list"  which scenarios `bench` takes (default: all)
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help build demo test vm-test check bench floor install clean
+.PHONY: help build demo test vm-test check engines bench floor install clean
 
 help: ## print this list (the default)
 	@echo 'Targets of rt:'
@@ -30,6 +31,10 @@ vm-test: ## run the integration suite on pure cgroup v2, with and without system
 
 check: ## formatting, lints and documentation, warnings are errors
 	scripts/check
+
+engines: $(if $(RT),,bin/rt) ## real engines with rt as their runtime, and with runc as control (root; installs them)
+	engines/install
+	python3 -B engines $(ENGINES)
 
 bench: ## compare bin/rt with the kernel's floor and with other runtimes, writes docs/bench/
 	scripts/bench

@@ -286,10 +286,3 @@ fn it_runs_alone_in_an_empty_root() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && stdout.starts_with("rt version "), "{stdout}{stderr}");
 }
-
-#[test]
-fn systemd_control_groups_are_refused_clearly() {
-    let ended = rt(&["--systemd-cgroup", "create", "x"]);
-    assert_eq!(ended.status, 1);
-    assert!(ended.stderr.contains("--systemd-cgroup: not supported yet"), "{}", ended.stderr);
-}

@@ -194,7 +194,7 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         created: "2024-01-01T00:00:00Z".to_owned(),
         owner: 0,
         annotations: spec.annotations.clone(),
-        cgroup: CgroupRecord { directories },
+        cgroup: CgroupRecord { directories, unit: None },
         init: None,
         process: spec.process.clone(),
         namespaces: linux.namespaces,

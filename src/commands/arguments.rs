@@ -1,4 +1,4 @@
-//! Arguments as engines write them: Go's flag parser takes `-force` for `--force`, and so do we.
+//! Arguments as engines write them: Go's flag parser takes `-force` for `--force` and `--debug=false` for nothing, and so do we.
 
 use std::ffi::OsString;
 
@@ -6,9 +6,32 @@ use clap::{Arg, Command, CommandFactory};
 
 use super::Cli;
 
-/// Doubles the dash of long options that are written with one. What follows the id of exec is the program's and stays as it is.
+/// Doubles the dash of long options that are written with one, and resolves `--flag=true` and `--flag=false`. What follows the id of exec
+/// is the program's and stays as it is.
 pub fn normal(arguments: Vec<OsString>) -> Vec<OsString> {
-    if arguments.iter().any(|argument| single_dash(argument).is_some()) { double_dashes(arguments) } else { arguments }
+    let written_in_go = |argument: &OsString| single_dash(argument).is_some() || truth(argument).is_some();
+    if arguments.iter().any(written_in_go) { in_clap(arguments) } else { arguments }
+}
+
+/// The value of `--flag=true` and the like, in the spellings of Go's strconv.ParseBool.
+fn truth(argument: &OsString) -> Option<bool> {
+    let (option, value) = argument.to_str()?.split_once('=')?;
+    if !option.starts_with('-') {
+        return None;
+    }
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Clap's form of a flag with a value: without it, or nothing at all. `None` for options that take values, and for what is unknown.
+fn flag_with_value(command: &Command, argument: &OsString) -> Option<Option<OsString>> {
+    let truth = truth(argument)?;
+    let (dashed, _) = argument.to_str()?.split_once('=')?;
+    let arg = option(command, dashed.strip_prefix("--")?)?;
+    (!arg.get_action().takes_values()).then(|| truth.then(|| OsString::from(dashed)))
 }
 
 /// The name in `-name` or `-name=value`; one letter is a short option.
@@ -18,7 +41,7 @@ fn single_dash(argument: &OsString) -> Option<&str> {
     (name.len() > 1 && !name.starts_with('-')).then_some(name)
 }
 
-fn double_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
+fn in_clap(arguments: Vec<OsString>) -> Vec<OsString> {
     let cli = Cli::command();
     let mut command: &Command = &cli;
     let mut result = Vec::with_capacity(arguments.len());
@@ -27,6 +50,10 @@ fn double_dashes(arguments: Vec<OsString>) -> Vec<OsString> {
     while let Some(argument) = rest.next() {
         let long = single_dash(&argument).and_then(|name| option(command, name).map(|_| name.to_owned()));
         let argument = if long.is_some() { OsString::from(format!("-{}", argument.to_string_lossy())) } else { argument };
+        if let Some(flag) = flag_with_value(command, &argument) {
+            result.extend(flag);
+            continue;
+        }
         let text = argument.to_string_lossy().into_owned();
         result.push(argument);
         match text.strip_prefix("--") {
@@ -70,6 +97,14 @@ mod tests {
     fn normal_of(line: &str) -> String {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         normal(words).iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn flags_with_values() {
+        assert_eq!(normal_of("rt --debug=false --systemd-cgroup=true run x"), "rt --systemd-cgroup run x");
+        assert_eq!(normal_of("rt -debug=0 delete -force=1 x"), "rt delete --force x");
+        assert_eq!(normal_of("rt --rootless=false run --bundle=true x"), "rt --rootless=false run --bundle=true x");
+        assert_eq!(normal_of("rt exec --tty=true x ls --all=false"), "rt exec --tty x ls --all=false");
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     });
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     check_terminal(terminal, request, findings);
-    let topology = if namespaces.is_joined(Kind::User) { Topology::Bridged } else { Topology::Direct };
+    let topology = topology(&namespaces, host);
     let mut process = process.unwrap_or_default();
     let oom_score = if topology == Topology::Bridged { for_the_bridge(&mut process) } else { None };
     let parts = Parts {
@@ -166,6 +166,19 @@ fn for_the_bridge(process: &mut process_plan::ProcessPlan) -> Option<Planned<Bri
     let index = process.become_user.iter().position(is_score)?;
     let Planned { step: ProcessStep::OomScoreAdj(value), origin } = process.become_user.remove(index) else { return None };
     Some(Planned { step: BridgeStep::OomScoreAdj(value), origin })
+}
+
+/// A bridge joins what one cannot leave again: a user namespace; and in a user namespace (rootless Podman's pods) whatever is to be joined,
+/// because the launcher has no rights over the namespaces that it would have to come back to.
+fn topology(namespaces: &Namespaces, host: &Host) -> Topology {
+    let entered = namespaces.joined.iter().any(|(kind, _)| is_entered_before_birth(*kind));
+    let bridged = namespaces.is_joined(Kind::User) || (entered && !host.initial_user_namespace);
+    if bridged { Topology::Bridged } else { Topology::Direct }
+}
+
+/// Init joins a mount and a cgroup namespace itself.
+fn is_entered_before_birth(kind: Kind) -> bool {
+    !matches!(kind, Kind::Mount | Kind::Cgroup | Kind::User)
 }
 
 fn check_version(spec: &Spec, findings: &mut Findings) {
@@ -302,19 +315,12 @@ impl Parts<'_> {
             }
         };
         if self.direct() {
-            for map in &self.maps {
-                steps.push(Planned::new(
-                    LauncherStep::WriteIdMap(map.clone()),
-                    Field::new(format!("linux.{}Mappings", map.which)),
-                ));
-            }
-            if !self.maps.is_empty() {
-                steps.push(Planned::new(LauncherStep::Tell(ToInit::IdsMapped), self.field(Kind::User)));
-            }
+            steps.extend(self.map_ids());
             join_cgroups(&mut steps);
         } else {
             join_cgroups(&mut steps);
-            steps.push(Planned::new(LauncherStep::AwaitBirth, self.field(Kind::User)));
+            steps.push(Planned::new(LauncherStep::AwaitBirth, Field::new("linux.namespaces")));
+            steps.extend(self.map_ids());
         }
         if self.terminal {
             steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
@@ -332,6 +338,17 @@ impl Parts<'_> {
             steps.push(Planned::new(LauncherStep::Tell(ToInit::HooksDone), hooks()));
         }
         steps.extend(closing(self.request, true));
+        steps
+    }
+
+    fn map_ids(&self) -> Vec<Planned<LauncherStep>> {
+        let write = |map: &crate::namespaces::idmap::IdMap| {
+            Planned::new(LauncherStep::WriteIdMap(map.clone()), Field::new(format!("linux.{}Mappings", map.which)))
+        };
+        let mut steps: Vec<_> = self.maps.iter().map(write).collect();
+        if !self.maps.is_empty() {
+            steps.push(Planned::new(LauncherStep::Tell(ToInit::IdsMapped), self.field(Kind::User)));
+        }
         steps
     }
 
@@ -363,13 +380,12 @@ impl Parts<'_> {
     fn clone_step(&self) -> Planned<LauncherStep> {
         let bridge = !self.direct();
         let made_at_birth = |kind: &&Kind| !matches!(kind, Kind::Cgroup | Kind::Time);
-        let entered = |kind: &Kind| !matches!(kind, Kind::Mount | Kind::Cgroup | Kind::User);
         let step = LauncherStep::Clone {
             new: if bridge { Vec::new() } else { self.namespaces.new.iter().filter(made_at_birth).copied().collect() },
             inside: if bridge {
                 Vec::new()
             } else {
-                self.namespaces.joined.iter().map(|(kind, _)| *kind).filter(entered).collect()
+                self.namespaces.joined.iter().map(|(kind, _)| *kind).filter(|kind| is_entered_before_birth(*kind)).collect()
             },
             into_cgroup: self.born_in_cgroup,
             // A caller without privilege must stay dumpable until its maps are written; the bridge then hides itself.
@@ -379,7 +395,7 @@ impl Parts<'_> {
         Planned::new(step, Field::new("linux.namespaces"))
     }
 
-    /// The bridge joins what only a process that does not come back can join: the user namespace. A privileged caller joins the
+    /// The bridge joins what only a process that does not come back can join (see [`topology`]). A privileged caller joins the
     /// others before, with its own rights; another one gets the right to join them only in the user namespace.
     fn bridge(&self) -> Vec<Planned<BridgeStep>> {
         if self.direct() {
@@ -439,7 +455,7 @@ impl Parts<'_> {
 
     fn enter_namespaces(&self, steps: &mut Vec<Planned<InitStep>>) {
         let user = || self.field(Kind::User);
-        if !self.maps.is_empty() && self.direct() {
+        if !self.maps.is_empty() {
             steps.push(Planned::new(InitStep::Await(ToInit::IdsMapped), user()));
         }
         let mut namespace = |step: NamespaceStep, origin: Origin| steps.push(Planned::new(InitStep::Namespace(step), origin));

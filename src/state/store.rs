@@ -32,9 +32,10 @@ pub struct Store {
 /// The default state root: `/run/rt` for root, `$XDG_RUNTIME_DIR/rt` for others, and `/tmp/rt-UID` where that is not set.
 pub fn default_root() -> PathBuf {
     let uid = cred::geteuid();
-    let in_user_namespace = std::env::var_os("USER").is_some_and(|user| user != "root");
+    // Podman's monitor is root of the user's namespace, and has no USER in its environment.
+    let may_be_user = std::env::var_os("USER").is_none_or(|user| user != "root");
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty()) {
-        Some(directory) if uid != 0 || (in_user_namespace && !is_initial_user_namespace()) => Path::new(&directory).join("rt"),
+        Some(directory) if uid != 0 || (may_be_user && !is_initial_user_namespace()) => Path::new(&directory).join("rt"),
         _ if uid == 0 => PathBuf::from("/run/rt"),
         _ => PathBuf::from(format!("/tmp/rt-{uid}")),
     }
