@@ -36,6 +36,7 @@ mod config;
 mod ctx;
 mod exec;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod list;
 mod namespaces;
@@ -55,6 +56,7 @@ const ALL: &[&[runner::Test]] = &[
     exec::TESTS,
     namespaces::TESTS,
     rootfs::TESTS,
+    idmap::TESTS,
     process::TESTS,
     seccomp::TESTS,
     terminal::TESTS,

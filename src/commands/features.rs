@@ -26,11 +26,8 @@ pub fn run(_args: &Args) -> Result<i32, Error> {
     Ok(0)
 }
 
-/// Options of the table that this version refuses.
-const NOT_YET: [&str; 2] = ["idmap", "ridmap"];
-
 fn document() -> Value {
-    let mount_options: Vec<&str> = options::TABLE.iter().map(|(name, _)| *name).filter(|name| !NOT_YET.contains(name)).collect();
+    let mount_options: Vec<&str> = options::TABLE.iter().map(|(name, _)| *name).collect();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": spec::VERSION,
@@ -51,7 +48,7 @@ fn document() -> Value {
             "apparmor": {"enabled": false},
             "selinux": {"enabled": false},
             "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}},
+            "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": false}
         },
         "annotations": {

@@ -11,6 +11,7 @@ use crate::namespaces::{Kind, idmap, join};
 use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
 use crate::procfs::ProcFs;
 use crate::rootfs::mounts::{self, Sources};
+use crate::rootfs::steps::MountMap;
 use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Directory, Record};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
@@ -206,6 +207,11 @@ impl Walk<'_> {
                 self.launch.handles.sources.insert(*index, mounts::open_source(path, *recursive)?);
                 Ok(())
             }
+            LauncherStep::MakeFilesystem { index, kind } => {
+                self.launch.handles.sources.insert(*index, mounts::detached(kind)?);
+                Ok(())
+            }
+            LauncherStep::MapIds { index, map } => self.map_ids(*index, map),
             LauncherStep::OpenNamespace { kind, path } => {
                 self.launch.handles.namespaces.insert(*kind, join::open(*kind, path)?);
                 Ok(())
@@ -246,6 +252,20 @@ impl Walk<'_> {
 
     fn pid(&self) -> Result<i32, Failure> {
         self.child.as_ref().map(|child| child.pid).ok_or_else(|| Failure::because("there is no process yet"))
+    }
+
+    fn map_ids(&self, index: usize, map: &MountMap) -> Result<(), Failure> {
+        let handles = &self.launch.handles;
+        let mount = handles.sources.get(&index).ok_or_else(|| Failure::because("the mount was not opened"))?;
+        let made;
+        let namespace = match handles.namespaces.get(&Kind::User).filter(|_| map.uids.is_empty()) {
+            Some(joined) => joined,
+            None => {
+                made = idmap::namespace_for(&map.uids, &map.gids, &handles.procfs)?;
+                &made
+            }
+        };
+        mounts::map_ids(mount, namespace, map.recursive)
     }
 
     fn make_cgroups(&mut self) -> Result<(), Failure> {

@@ -316,11 +316,20 @@ impl Parts<'_> {
                     MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => {
                         LauncherStep::OpenSource { index: mount.index, path: source.clone(), recursive: *recursive }
                     }
+                    kind @ MountKind::Filesystem { .. } if mount.id_map.is_some() => {
+                        LauncherStep::MakeFilesystem { index: mount.index, kind: kind.clone() }
+                    }
                     _ => continue,
                 },
                 _ => continue,
             };
             steps.push(Planned { step, origin: planned.origin.clone() });
+            if let RootfsStep::Mount(mount) = &planned.step
+                && let Some(map) = &mount.id_map
+            {
+                let step = LauncherStep::MapIds { index: mount.index, map: map.clone() };
+                steps.push(Planned { step, origin: planned.origin.clone() });
+            }
         }
         if let Some(path) = &self.request.console_socket {
             steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));

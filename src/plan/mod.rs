@@ -22,6 +22,7 @@ use crate::namespaces::steps::KindList;
 use crate::namespaces::{Kind, NamespaceStep};
 use crate::process::ProcessStep;
 use crate::rootfs::RootfsStep;
+use crate::rootfs::steps::{MountKind, MountMap};
 use crate::seccomp::Filter;
 use crate::spec::{self, Field, Process, StringMap};
 
@@ -132,6 +133,20 @@ pub enum LauncherStep {
         path: PathBuf,
         /// With all mounts below.
         recursive: bool,
+    },
+    /// Makes the filesystem of a mount with the caller's rights.
+    MakeFilesystem {
+        /// The number of the mount.
+        index: usize,
+        /// What is made.
+        kind: MountKind,
+    },
+    /// Maps the ids of a mount that was opened or made.
+    MapIds {
+        /// The number of the mount.
+        index: usize,
+        /// How.
+        map: MountMap,
     },
     /// Opens a namespace to be joined and checks its type.
     OpenNamespace {
@@ -288,6 +303,11 @@ impl fmt::Display for LauncherStep {
         match self {
             Self::OpenRootfs { path } => write!(f, "open rootfs {}", path.display()),
             Self::OpenSource { path, .. } => write!(f, "open mount source {}", path.display()),
+            Self::MakeFilesystem { index, kind: MountKind::Filesystem { fstype, .. } } => {
+                write!(f, "make the {fstype} of mounts[{index}]")
+            }
+            Self::MakeFilesystem { index, .. } => write!(f, "make the filesystem of mounts[{index}]"),
+            Self::MapIds { index, map } => write!(f, "map the ids of mounts[{index}]{map}"),
             Self::OpenNamespace { kind, path } => write!(f, "open {kind} namespace {}", path.display()),
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
             Self::MakeFifo => write!(f, "make the start fifo"),

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::Host;
+use crate::namespaces::plan::check_map;
 use crate::namespaces::{Kind, Namespaces};
 use crate::plan::{Findings, Origin, Planned};
 use crate::process::capabilities::MKNOD;
 use crate::spec::{Device, Field, Linux, Mount, Spec};
 
 use super::cgroup_mount::{CgroupMount, HierarchyMount};
+use super::mounts;
 use super::options::{self, Effect, Parsed, PropagationChange};
 use super::root::InRoot;
-use super::steps::{DeviceStep, MountKind, MountStep, OpenedBy, RootfsStep, Switch};
+use super::steps::{DeviceStep, MountKind, MountMap, MountStep, OpenedBy, RootfsStep, Switch};
 use super::sysctl;
 
 /// What planning the root filesystem looks at.
@@ -147,12 +149,10 @@ fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, fin
             .warning(field.key("destination"), format!("relative path {:?} is deprecated; taken as below /", mount.destination));
     }
     let parsed = options::parse(&mount.options);
-    if parsed.id_map.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        findings.problem(field.clone(), "idmapped mounts are not supported yet");
-    }
     let fstype = mount.r#type.as_deref().unwrap_or_default();
     let is_bind = parsed.bind.is_some() || fstype == "bind";
     let mut propagation = parsed.propagation.clone();
+    let id_map = id_map(input, mount, &parsed, field, findings);
     let kind = if parsed.remount && !is_bind {
         MountKind::Remount { data: parsed.data.clone() }
     } else if is_bind {
@@ -162,6 +162,9 @@ fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, fin
     } else {
         filesystem(mount, &parsed, field, findings)?
     };
+    if id_map.is_some() {
+        check_mappable(&kind, field, findings);
+    }
     Some(MountStep {
         index,
         destination: InRoot::new(&mount.destination),
@@ -171,7 +174,54 @@ fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, fin
         propagation,
         copy_up: parsed.copy_up,
         plain_destination: !is_bind && matches!(fstype, "proc" | "sysfs"),
+        id_map,
     })
+}
+
+/// The id map of a mount: its own, or the container's (config.md, `idmap`, `uidMappings`).
+fn id_map(input: &Input<'_>, mount: &Mount, parsed: &Parsed, field: &Field, findings: &mut Findings) -> Option<MountMap> {
+    let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
+    if parsed.id_map.is_none() && uids.is_empty() && gids.is_empty() {
+        return None;
+    }
+    for (here, other, name, missing) in [(uids, gids, "uidMappings", "gidMappings"), (gids, uids, "gidMappings", "uidMappings")] {
+        if !here.is_empty() && other.is_empty() {
+            findings.problem(field.key(name), format!("set without {missing}; expected both or none"));
+        }
+        check_map(here, &field.key(name), findings);
+    }
+    if !input.host.privileged() {
+        findings.problem(field.clone(), "mapped ids need CAP_SYS_ADMIN over the filesystem, which this caller does not have");
+    }
+    // Options may be given without the word that old runtimes need to see: then it is the mount alone.
+    let recursive = parsed.id_map.unwrap_or(false);
+    if !uids.is_empty() || !gids.is_empty() {
+        return Some(MountMap { uids: uids.clone(), gids: gids.clone(), recursive });
+    }
+    if !input.namespaces.has(Kind::User) {
+        findings.problem(
+            field.key("options"),
+            "idmap without uidMappings and gidMappings; expected both, or a user namespace in linux.namespaces whose maps are taken",
+        );
+    }
+    if input.namespaces.is_joined(Kind::User) {
+        return Some(MountMap { uids: Vec::new(), gids: Vec::new(), recursive });
+    }
+    Some(MountMap { uids: input.linux.uid_mappings.clone(), gids: input.linux.gid_mappings.clone(), recursive })
+}
+
+fn check_mappable(kind: &MountKind, field: &Field, findings: &mut Findings) {
+    match kind {
+        MountKind::Remount { .. } => {
+            findings.problem(field.key("options"), "mapped ids on a remount; the map of a mount cannot be changed");
+        }
+        MountKind::Cgroup(_) => findings.problem(field.key("options"), "mapped ids on cgroup, which does not support them"),
+        MountKind::Filesystem { .. } if mounts::needs_mount_call(kind) => {
+            let text = "mapped ids with iversion or an option of more than 255 bytes; expected one or the other";
+            findings.problem(field.key("options"), text);
+        }
+        MountKind::Filesystem { .. } | MountKind::Bind { .. } => {}
+    }
 }
 
 fn filesystem(mount: &Mount, parsed: &Parsed, field: &Field, findings: &mut Findings) -> Option<MountKind> {
@@ -212,7 +262,8 @@ fn bind(
     if parsed.copy_up {
         findings.problem(field.key("options"), "tmpcopyup on a bind mount; expected it on a tmpfs only");
     }
-    let opened_by = source_opener(input, propagation);
+    let mapped = parsed.id_map.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    let opened_by = if mapped { OpenedBy::Launcher } else { source_opener(input, propagation) };
     if opened_by == OpenedBy::Launcher && propagation.is_empty() {
         // Opened outside of the namespace, the clone is still a peer of the host's mount.
         propagation.push(PropagationChange { flag: libc::MS_SLAVE, recursive: true });
