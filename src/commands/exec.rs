@@ -197,7 +197,7 @@ impl Args {
         let bytes = container.directory.read_file(SECCOMP)?;
         let damaged = || Error::new("no-record", format!("{SECCOMP} of container {} is damaged", self.id));
         let program = Bpf::from_bytes(bytes).ok_or_else(damaged)?;
-        Ok(Some(Filter { program, flags: seccomp.flags, listener: None, unknown: Vec::new() }))
+        Ok(Some(Filter { program, flags: seccomp.flags, listener: seccomp.listener.clone(), unknown: Vec::new() }))
     }
 
     /// The container's control groups, or those below that `--cgroup` names.

@@ -214,7 +214,11 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         namespaces: linux.namespaces,
         uid_mappings: linux.uid_mappings,
         gid_mappings: linux.gid_mappings,
-        seccomp: prepared.plan.seccomp.as_ref().map(|filter| SeccompRecord { flags: filter.flags }),
+        seccomp: prepared
+            .plan
+            .seccomp
+            .as_ref()
+            .map(|filter| SeccompRecord { flags: filter.flags, listener: filter.listener.clone() }),
         personality: linux.personality,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
         poststart: hooks.poststart,

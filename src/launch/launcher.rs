@@ -35,6 +35,8 @@ pub struct Handles {
     pub namespaces: join::Opened,
     /// The start fifo, `O_PATH`.
     pub fifo: Option<OwnedFd>,
+    /// A connection to the agent that gets the seccomp listener.
+    pub listener: Option<OwnedFd>,
     /// The first process of the container that exec joins.
     pub container: Option<OwnedFd>,
     /// Its root directory.
@@ -53,6 +55,7 @@ impl Handles {
             sources: Sources::new(),
             namespaces: join::Opened::new(),
             fifo: None,
+            listener: None,
             container: None,
             container_root: None,
         })
@@ -218,6 +221,10 @@ impl Walk<'_> {
             }
             LauncherStep::ConnectConsole { path } => {
                 self.console = Some(socket::connect(path, libc::SOCK_STREAM)?);
+                Ok(())
+            }
+            LauncherStep::ConnectListener { path } => {
+                self.launch.handles.listener = Some(socket::connect(path, libc::SOCK_STREAM)?);
                 Ok(())
             }
             LauncherStep::MakeFifo => {

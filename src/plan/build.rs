@@ -101,7 +101,6 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     );
     let field = Field::new("linux.seccomp");
     let seccomp = linux.seccomp.as_ref().and_then(|config| seccomp::plan::plan(config, &field, findings));
-    refuse_listener(seccomp.as_ref(), &field, findings);
     let gid_method = maps.iter().find(|map| map.which == crate::namespaces::idmap::Which::Gid).map(|map| map.method);
     let process = spec.process.as_ref().map(|process| {
         let input = process_plan::Input {
@@ -136,11 +135,13 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         process: process.unwrap_or_default(),
         hooks: &hooks,
         terminal,
+        seccomp: seccomp.as_ref(),
     };
     Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         annotations: spec.annotations.clone(),
+        container: None,
         topology,
         launcher: parts.launcher(),
         bridge: parts.bridge(),
@@ -184,12 +185,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux, findings: &mut Findings) {
     }
     if process.is_some_and(|process| process.exec_cpu_affinity.is_some()) {
         findings.warning(Field::new("process.execCPUAffinity"), "left out: not supported yet by this version of rt");
-    }
-}
-
-fn refuse_listener(filter: Option<&Filter>, field: &Field, findings: &mut Findings) {
-    if filter.is_some_and(|filter| filter.listener.is_some()) {
-        findings.problem(field.key("listenerPath"), "not supported yet by this version of rt");
     }
 }
 
@@ -238,6 +233,7 @@ struct Parts<'a> {
     process: process_plan::ProcessPlan,
     hooks: &'a crate::spec::Hooks,
     terminal: bool,
+    seccomp: Option<&'a Filter>,
 }
 
 impl Parts<'_> {
@@ -334,6 +330,7 @@ impl Parts<'_> {
         if let Some(path) = &self.request.console_socket {
             steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
         }
+        steps.extend(connect_listener(self.seccomp));
         steps
     }
 
@@ -450,6 +447,13 @@ impl Parts<'_> {
     }
 }
 
+/// The agent of a seccomp listener is on the host: init could not reach it any more.
+fn connect_listener(filter: Option<&Filter>) -> Option<Planned<LauncherStep>> {
+    let listener = filter.and_then(|filter| filter.listener.as_ref())?;
+    let step = LauncherStep::ConnectListener { path: PathBuf::from(&listener.path) };
+    Some(Planned::new(step, Field::new("linux.seccomp.listenerPath")))
+}
+
 /// The end of the launcher's list, the same for every kind of plan.
 fn closing(request: &Request, record: bool) -> Vec<Planned<LauncherStep>> {
     let protocol = |step| default(step, "the protocol");
@@ -516,8 +520,9 @@ pub fn exec(
         bundle: record.bundle.clone(),
         rootfs: record.rootfs.clone(),
         annotations: record.annotations.clone(),
+        container: record.init.map(|init| init.pid),
         topology: Topology::Bridged,
-        launcher: exec_launcher(record, process, request, has_cgroup),
+        launcher: exec_launcher(record, process, request, has_cgroup, seccomp.as_ref()),
         bridge: exec_bridge(&namespaces, has_cgroup),
         init: exec_init(&namespaces, maps, &parts, request.start),
         process: Some(process.clone()),
@@ -532,12 +537,19 @@ fn denies_setgroups(map: &[IdMapping], host: &Host) -> bool {
     matches!(map, [only] if only.size == 1) && !host.can(crate::process::capabilities::SETGID)
 }
 
-fn exec_launcher(record: &Record, process: &Process, request: &Request, has_cgroup: bool) -> Vec<Planned<LauncherStep>> {
+fn exec_launcher(
+    record: &Record,
+    process: &Process,
+    request: &Request,
+    has_cgroup: bool,
+    seccomp: Option<&Filter>,
+) -> Vec<Planned<LauncherStep>> {
     let container = |step| default(step, "exec joins the container");
     let mut steps = Vec::new();
     if let Some(path) = &request.console_socket {
         steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
     }
+    steps.extend(connect_listener(seccomp));
     let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
     steps.push(container(LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, bridge: true }));
     if has_cgroup {

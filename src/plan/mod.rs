@@ -160,6 +160,11 @@ pub enum LauncherStep {
         /// Where it is.
         path: PathBuf,
     },
+    /// Connects to the agent that gets the seccomp listener.
+    ConnectListener {
+        /// Where its socket is.
+        path: PathBuf,
+    },
     /// Makes the fifo on which init waits for start.
     MakeFifo,
     /// Makes the control groups and sets their limits.
@@ -249,6 +254,8 @@ pub struct Plan {
     pub rootfs: PathBuf,
     /// The annotations of the config.
     pub annotations: StringMap,
+    /// The first process of the container that is joined, if this is the plan of another process in it.
+    pub container: Option<i32>,
     /// Which processes there are.
     pub topology: Topology,
     /// What the launcher does.
@@ -270,6 +277,28 @@ pub struct Plan {
 impl Plan {
     /// The state document that hooks read.
     pub fn hook_state(&self, status: &str, pid: i32) -> String {
+        self.state(status, pid).to_string()
+    }
+
+    /// What the agent of a seccomp listener reads (config-linux.md, "The Container Process State").
+    pub fn process_state(&self, metadata: Option<&str>, pid: i32) -> String {
+        let (status, container) = match self.container {
+            Some(init) => ("running", init),
+            None => ("created", pid),
+        };
+        let mut message = json!({
+            "ociVersion": spec::VERSION,
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "state": self.state(status, container),
+        });
+        if let Some(metadata) = metadata {
+            message["metadata"] = json!(metadata);
+        }
+        message.to_string()
+    }
+
+    fn state(&self, status: &str, pid: i32) -> serde_json::Value {
         let mut state = json!({
             "ociVersion": spec::VERSION,
             "id": self.id,
@@ -280,7 +309,7 @@ impl Plan {
         if !self.annotations.is_empty() {
             state["annotations"] = json!(self.annotations);
         }
-        state.to_string()
+        state
     }
 }
 
@@ -310,6 +339,7 @@ impl fmt::Display for LauncherStep {
             Self::MapIds { index, map } => write!(f, "map the ids of mounts[{index}]{map}"),
             Self::OpenNamespace { kind, path } => write!(f, "open {kind} namespace {}", path.display()),
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
+            Self::ConnectListener { path } => write!(f, "connect to the seccomp agent at {}", path.display()),
             Self::MakeFifo => write!(f, "make the start fifo"),
             Self::MakeCgroups => write!(f, "make control groups"),
             Self::Clone { new, inside, into_cgroup, bridge } => {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroups::CgroupRecord;
 use crate::id::ContainerId;
+use crate::seccomp::Listener;
 use crate::spec::{Hook, IdMapping, Namespace, Process, StringMap};
 
 /// The layout of the record; another number is a record of another version of rt.
@@ -94,4 +95,7 @@ pub struct Record {
 pub struct SeccompRecord {
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u64,
+    /// Who gets the notifications.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
 }
