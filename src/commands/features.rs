@@ -45,8 +45,8 @@ fn document() -> Value {
                 "knownFlags": seccomp::flag_names().collect::<Vec<_>>(),
                 "supportedFlags": seccomp::flag_names().collect::<Vec<_>>()
             },
-            "apparmor": {"enabled": false},
-            "selinux": {"enabled": false},
+            "apparmor": {"enabled": true},
+            "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": false}

@@ -130,6 +130,9 @@ pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> 
 /// # Errors
 /// All of them.
 pub fn judge(findings: &Findings, plan: &Plan, globals: &Globals) -> Result<(), Error> {
+    for note in &findings.notes {
+        globals.log.debug(|| note.to_string());
+    }
     let mut problems = findings.problems.clone();
     if globals.strict {
         problems.extend(plan.warnings.clone());

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks::{self, HookStep};
+use crate::lsm;
 use crate::namespaces::join;
 use crate::plan::{InitStep, Plan, StartSignal};
 use crate::process::{ProcessStep, capabilities, program, rlimits, terminal, user};
@@ -210,6 +211,7 @@ impl Init<'_> {
     fn process(&mut self, step: &ProcessStep) -> Result<(), Failure> {
         match step {
             ProcessStep::NewSession => Ok(process::setsid()?),
+            ProcessStep::Lsm(step) => lsm::attr::write(step, &self.handles.procfs),
             ProcessStep::Keyring { name } => join_keyring(name),
             ProcessStep::OomScoreAdj(value) => {
                 // Children of init that are in the container see it too: the value is inherited.

@@ -172,17 +172,10 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux, findings: &mut Findings) {
             findings.problem(Field::new(field), "not supported yet by this version of rt");
         }
     };
-    let process = spec.process.as_ref();
-    let set = |value: Option<&String>| value.is_some_and(|text| !text.is_empty());
     refuse(!linux.net_devices.is_empty(), "linux.netDevices");
     refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
     refuse(linux.memory_policy.is_some(), "linux.memoryPolicy");
-    refuse(set(process.and_then(|process| process.apparmor_profile.as_ref())), "process.apparmorProfile");
-    refuse(set(process.and_then(|process| process.selinux_label.as_ref())), "process.selinuxLabel");
-    // A mount label means nothing where SELinux is not active (conformance item 22): there is nothing to be refused then.
-    if set(linux.mount_label.as_ref()) {
-        findings.warning(Field::new("linux.mountLabel"), "left out: SELinux labels are not supported yet by this version of rt");
-    }
+    let process = spec.process.as_ref();
     if process.is_some_and(|process| process.exec_cpu_affinity.is_some()) {
         findings.warning(Field::new("process.execCPUAffinity"), "left out: not supported yet by this version of rt");
     }

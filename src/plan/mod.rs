@@ -82,9 +82,16 @@ pub struct Findings {
     pub problems: Vec<Problem>,
     /// What will not be as the config says, though the container runs.
     pub warnings: Vec<Problem>,
+    /// What is worth a debug message, because the specification or usage wants it passed over.
+    pub notes: Vec<Problem>,
 }
 
 impl Findings {
+    /// Notes something for the debug log.
+    pub fn note(&mut self, field: Field, text: impl Into<String>) {
+        self.notes.push(Problem::new(field, text));
+    }
+
     /// Notes a problem.
     pub fn problem(&mut self, field: Field, text: impl Into<String>) {
         self.problems.push(Problem::new(field, text));

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::host::Host;
+use crate::lsm;
 use crate::namespaces::idmap::{Method, host_id};
 use crate::namespaces::{Kind, Namespaces};
 use crate::plan::{Findings, Origin, Planned};
@@ -63,6 +64,10 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> ProcessPlan {
     check_strings(process, findings);
     let mut plan = ProcessPlan::default();
     plan.first.push(Planned::new(ProcessStep::NewSession, Origin::Default("a session of its own")));
+    let lsm = lsm::plan::plan(process, input.host, findings);
+    plan.first.extend(lsm.before_keyring.into_iter().map(|planned| planned.into_step(ProcessStep::Lsm)));
+    // Before the number of descriptors is limited: a file is opened for it.
+    plan.last.extend(lsm.last.into_iter().map(|planned| planned.into_step(ProcessStep::Lsm)));
     if let Some(name) = &input.keyring {
         plan.first
             .push(Planned::new(ProcessStep::Keyring { name: name.clone() }, Origin::Default("a session keyring of its own")));

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::capabilities::Sets;
 use super::rlimits::RlimitStep;
+use crate::lsm::LsmStep;
 use crate::sys::process::SchedAttr;
 use crate::sys::tty::Size;
 
@@ -28,6 +29,8 @@ pub struct UserStep {
 pub enum ProcessStep {
     /// A new session.
     NewSession,
+    /// An attribute for a security module.
+    Lsm(LsmStep),
     /// A session keyring of the container's own.
     Keyring {
         /// Its name.
@@ -96,6 +99,7 @@ impl fmt::Display for ProcessStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NewSession => write!(f, "start a session"),
+            Self::Lsm(step) => write!(f, "{step}"),
             Self::Keyring { name } => write!(f, "join session keyring {name}"),
             Self::OomScoreAdj(value) => write!(f, "set oom_score_adj to {value}"),
             Self::Scheduler(attributes) => write!(f, "set scheduling policy {}", attributes.policy),

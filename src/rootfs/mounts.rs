@@ -146,7 +146,12 @@ fn superblock_flag(key: &str) -> u64 {
 /// mount(2) through the descriptor of the target, see [`needs_mount_call`].
 fn by_string(step: &MountStep, target: &OwnedFd, root: &Root, procfs: &ProcFs) -> Result<(), Failure> {
     let MountKind::Filesystem { fstype, source, superblock, data } = &step.kind else { return Ok(()) };
-    let words = data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
+    // A comma in a label would end it here; quotes keep it (mount(8), "context").
+    let word = |key: &str, value: &str| match key {
+        "context" if value.contains(',') => format!("{key}=\"{value}\""),
+        _ => format!("{key}={value}"),
+    };
+    let words = data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| word(key, value)));
     let options: Vec<String> = words.collect();
     let flags = superblock.iter().fold(0, |flags, key| flags | superblock_flag(key));
     // The working directory stands for the target: no path is resolved anew.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::Host;
+use crate::lsm;
 use crate::namespaces::plan::check_map;
 use crate::namespaces::{Kind, Namespaces};
 use crate::plan::{Findings, Origin, Planned};
@@ -131,15 +132,23 @@ fn switch(input: &Input<'_>, own_mounts: bool) -> Planned<RootfsStep> {
 }
 
 fn mounts(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
+    let label = lsm::plan::mount_label(input.linux.mount_label.as_deref(), input.host, findings);
     for (index, mount) in input.spec.mounts.iter().enumerate() {
         let field = Field::new("mounts").index(index);
-        if let Some(step) = mount_step(input, index, mount, &field, findings) {
+        if let Some(step) = mount_step(input, index, mount, label, &field, findings) {
             steps.push(Planned::new(RootfsStep::Mount(Box::new(step)), field));
         }
     }
 }
 
-fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, findings: &mut Findings) -> Option<MountStep> {
+fn mount_step(
+    input: &Input<'_>,
+    index: usize,
+    mount: &Mount,
+    label: Option<&str>,
+    field: &Field,
+    findings: &mut Findings,
+) -> Option<MountStep> {
     if mount.destination.is_empty() {
         findings.problem(field.key("destination"), "empty; expected an absolute path");
         return None;
@@ -160,7 +169,7 @@ fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, fin
     } else if matches!(fstype, "cgroup" | "cgroup2") {
         MountKind::Cgroup(cgroup(input, field, findings)?)
     } else {
-        filesystem(mount, &parsed, field, findings)?
+        filesystem(mount, &parsed, label, field, findings)?
     };
     if id_map.is_some() {
         check_mappable(&kind, field, findings);
@@ -224,7 +233,7 @@ fn check_mappable(kind: &MountKind, field: &Field, findings: &mut Findings) {
     }
 }
 
-fn filesystem(mount: &Mount, parsed: &Parsed, field: &Field, findings: &mut Findings) -> Option<MountKind> {
+fn filesystem(mount: &Mount, parsed: &Parsed, label: Option<&str>, field: &Field, findings: &mut Findings) -> Option<MountKind> {
     let Some(fstype) = mount.r#type.as_deref().filter(|kind| !kind.is_empty() && *kind != "none") else {
         findings.problem(field.key("type"), "missing; expected a filesystem type, or bind or rbind among the options");
         return None;
@@ -233,12 +242,12 @@ fn filesystem(mount: &Mount, parsed: &Parsed, field: &Field, findings: &mut Find
         findings.problem(field.key("options"), format!("tmpcopyup on {fstype}; expected it on a tmpfs only"));
     }
     let source = mount.source.clone().filter(|source| !source.is_empty());
-    Some(MountKind::Filesystem {
-        fstype: fstype.to_owned(),
-        source,
-        superblock: parsed.superblock.clone(),
-        data: parsed.data.clone(),
-    })
+    let mut data = parsed.data.clone();
+    let labelled = data.iter().any(|(key, _)| key.ends_with("context"));
+    if let Some(label) = label.filter(|_| !labelled && lsm::plan::takes_label(fstype)) {
+        data.push(("context".to_owned(), Some(label.to_owned())));
+    }
+    Some(MountKind::Filesystem { fstype: fstype.to_owned(), source, superblock: parsed.superblock.clone(), data })
 }
 
 fn bind(
