@@ -40,6 +40,7 @@ mod idmap;
 mod lifecycle;
 mod list;
 mod namespaces;
+mod netdev;
 mod process;
 mod rootfs;
 mod rootless;
@@ -55,6 +56,7 @@ const ALL: &[&[runner::Test]] = &[
     run::TESTS,
     exec::TESTS,
     namespaces::TESTS,
+    netdev::TESTS,
     rootfs::TESTS,
     idmap::TESTS,
     process::TESTS,

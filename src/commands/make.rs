@@ -224,6 +224,7 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
             .map(|filter| SeccompRecord { flags: filter.flags, listener: filter.listener.clone() }),
         personality: linux.personality,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+        net_devices: linux.net_devices,
         poststart: hooks.poststart,
         poststop: hooks.poststop,
         host_mounts: prepared.plan.host_mounts(),

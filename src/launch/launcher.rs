@@ -7,7 +7,7 @@ use crate::cgroups::{self, Cgroup};
 use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
-use crate::namespaces::{Kind, idmap, join};
+use crate::namespaces::{Kind, idmap, join, netdev};
 use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
 use crate::procfs::ProcFs;
 use crate::rootfs::mounts::{self, Sources};
@@ -237,6 +237,7 @@ impl Walk<'_> {
             }
             LauncherStep::AwaitBirth => self.await_birth(),
             LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
+            LauncherStep::MoveNetDevice(device) => netdev::move_into(device, self.pid()?, &self.launch.handles.procfs),
             LauncherStep::JoinCgroups => self.join_cgroups(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),

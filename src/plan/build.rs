@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::id::ContainerId;
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::plan::{id_maps, namespaces, root_id, time_offsets};
-use crate::namespaces::{Kind, NamespaceStep, Namespaces};
+use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
 use crate::process::plan as process_plan;
 use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountKind, OpenedBy};
@@ -84,6 +84,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let namespaces = namespaces(&linux, findings);
     let maps = id_maps(&linux, &namespaces, host, findings);
     let offsets = time_offsets(&linux, &namespaces, findings);
+    let net_devices = netdev::plan(&linux, &namespaces, host, findings);
     let cgroup = cgroup(&linux, &request.id, host, &namespaces, findings);
     let directories: Vec<(PathBuf, PathBuf)> =
         cgroup.places.iter().map(|planned| (planned.step.mount.clone(), planned.step.directory())).collect();
@@ -128,6 +129,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         namespaces: &namespaces,
         maps,
         offsets,
+        net_devices,
         root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
         has_cgroup: !cgroup.places.is_empty(),
         born_in_cgroup: cgroup.v2().is_some(),
@@ -172,7 +174,6 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux, findings: &mut Findings) {
             findings.problem(Field::new(field), "not supported yet by this version of rt");
         }
     };
-    refuse(!linux.net_devices.is_empty(), "linux.netDevices");
     refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
     refuse(linux.memory_policy.is_some(), "linux.memoryPolicy");
     let process = spec.process.as_ref();
@@ -219,6 +220,7 @@ struct Parts<'a> {
     namespaces: &'a Namespaces,
     maps: Vec<crate::namespaces::idmap::IdMap>,
     offsets: Vec<crate::namespaces::steps::ClockOffset>,
+    net_devices: Vec<netdev::NetDevice>,
     root_ids: (u32, u32),
     has_cgroup: bool,
     born_in_cgroup: bool,
@@ -272,6 +274,10 @@ impl Parts<'_> {
         } else {
             join_cgroups(&mut steps);
             steps.push(Planned::new(LauncherStep::AwaitBirth, self.field(Kind::User)));
+        }
+        for device in &self.net_devices {
+            let field = Field::new("linux.netDevices").entry(&device.name);
+            steps.push(Planned::new(LauncherStep::MoveNetDevice(device.clone()), field));
         }
         if self.terminal {
             steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));

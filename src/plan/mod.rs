@@ -18,6 +18,7 @@ use crate::hooks::HookStep;
 use crate::id::ContainerId;
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::idmap::IdMap;
+use crate::namespaces::netdev::NetDevice;
 use crate::namespaces::steps::KindList;
 use crate::namespaces::{Kind, NamespaceStep};
 use crate::process::ProcessStep;
@@ -191,6 +192,8 @@ pub enum LauncherStep {
     AwaitBirth,
     /// Writes an id map.
     WriteIdMap(IdMap),
+    /// Moves a network device into init's network namespace.
+    MoveNetDevice(NetDevice),
     /// Puts the child into its control groups.
     JoinCgroups,
     /// Says something to the child.
@@ -361,6 +364,12 @@ impl fmt::Display for LauncherStep {
             }
             Self::AwaitBirth => write!(f, "get init from the bridge"),
             Self::WriteIdMap(map) => write!(f, "{map}"),
+            Self::MoveNetDevice(device) if device.name == device.inside => {
+                write!(f, "move network device {} into the container", device.name)
+            }
+            Self::MoveNetDevice(device) => {
+                write!(f, "move network device {} into the container as {}", device.name, device.inside)
+            }
             Self::JoinCgroups => write!(f, "move the child into its control groups"),
             Self::Tell(message) => write!(f, "say {message}"),
             Self::Await(message) => write!(f, "wait for {message}"),
