@@ -41,6 +41,7 @@ mod lifecycle;
 mod list;
 mod namespaces;
 mod netdev;
+mod numa;
 mod process;
 mod rootfs;
 mod rootless;
@@ -60,6 +61,7 @@ const ALL: &[&[runner::Test]] = &[
     rootfs::TESTS,
     idmap::TESTS,
     process::TESTS,
+    numa::TESTS,
     seccomp::TESTS,
     terminal::TESTS,
     hooks::TESTS,

@@ -223,6 +223,7 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
             .as_ref()
             .map(|filter| SeccompRecord { flags: filter.flags, listener: filter.listener.clone() }),
         personality: linux.personality,
+        memory_policy: linux.memory_policy,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
         net_devices: linux.net_devices,
         poststart: hooks.poststart,

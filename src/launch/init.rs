@@ -218,6 +218,8 @@ impl Init<'_> {
                 Ok(self.handles.procfs.write("self/oom_score_adj", &value.to_string())?)
             }
             ProcessStep::Scheduler(attributes) => Ok(process::sched_setattr(attributes)?),
+            ProcessStep::MemoryPolicy(policy) => Ok(process::set_mempolicy(policy.mode | policy.flags, &policy.nodes.0)?),
+            ProcessStep::CpuAffinity(set) => Ok(process::sched_setaffinity(&set.0)?),
             ProcessStep::IoPriority(value) => Ok(process::ioprio_set(*value)?),
             ProcessStep::RaiseLimit(step) => rlimits::raise(step),
             ProcessStep::SetLimit(step) => rlimits::apply(step),

@@ -231,6 +231,7 @@ impl Walk<'_> {
                 self.launch.handles.fifo = self.launch.directory.map(Directory::make_fifo).transpose()?;
                 Ok(())
             }
+            LauncherStep::CpuAffinity(set) => Ok(process::sched_setaffinity(&set.0)?),
             LauncherStep::MakeCgroups => self.make_cgroups(),
             LauncherStep::Clone { new, inside, into_cgroup, bridge } => {
                 self.clone_child(new, inside, *into_cgroup && may_be_born_in_cgroup, *bridge)

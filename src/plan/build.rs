@@ -78,7 +78,7 @@ fn default<S>(step: S, name: &'static str) -> Planned<S> {
 pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findings) -> Plan {
     check_version(spec, findings);
     let linux = spec.linux.clone().unwrap_or_default();
-    refuse_unsupported(spec, &linux, findings);
+    refuse_unsupported(&linux, findings);
     let hooks = spec.hooks.clone().unwrap_or_default();
     hooks::plan(&hooks, findings);
     let namespaces = namespaces(&linux, findings);
@@ -113,6 +113,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
             host,
             seccomp: seccomp.is_some(),
             personality: linux.personality.as_ref(),
+            memory_policy: linux.memory_policy.as_ref(),
             preserve_fds: request.preserve_fds,
             keyring: request.keyring(),
             exec: false,
@@ -168,18 +169,13 @@ fn check_version(spec: &Spec, findings: &mut Findings) {
 }
 
 /// What the config may ask for and this version cannot do: refused rather than ignored.
-fn refuse_unsupported(spec: &Spec, linux: &Linux, findings: &mut Findings) {
+fn refuse_unsupported(linux: &Linux, findings: &mut Findings) {
     let mut refuse = |set: bool, field: &str| {
         if set {
             findings.problem(Field::new(field), "not supported yet by this version of rt");
         }
     };
     refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
-    refuse(linux.memory_policy.is_some(), "linux.memoryPolicy");
-    let process = spec.process.as_ref();
-    if process.is_some_and(|process| process.exec_cpu_affinity.is_some()) {
-        findings.warning(Field::new("process.execCPUAffinity"), "left out: not supported yet by this version of rt");
-    }
 }
 
 fn check_terminal(terminal: bool, request: &Request, findings: &mut Findings) {
@@ -507,6 +503,7 @@ pub fn exec(
         host,
         seccomp: seccomp.is_some(),
         personality: record.personality.as_ref(),
+        memory_policy: record.memory_policy.as_ref(),
         preserve_fds: request.preserve_fds,
         keyring: record.keyring.clone(),
         exec: true,
@@ -521,7 +518,7 @@ pub fn exec(
         annotations: record.annotations.clone(),
         container: record.init.map(|init| init.pid),
         topology: Topology::Bridged,
-        launcher: exec_launcher(record, process, request, has_cgroup, seccomp.as_ref()),
+        launcher: exec_launcher(record, process, request, has_cgroup, seccomp.as_ref(), &parts),
         bridge: exec_bridge(&namespaces, has_cgroup),
         init: exec_init(&namespaces, maps, &parts, request.start),
         process: Some(process.clone()),
@@ -542,6 +539,7 @@ fn exec_launcher(
     request: &Request,
     has_cgroup: bool,
     seccomp: Option<&Filter>,
+    parts: &process_plan::ProcessPlan,
 ) -> Vec<Planned<LauncherStep>> {
     let container = |step| default(step, "exec joins the container");
     let mut steps = Vec::new();
@@ -549,6 +547,7 @@ fn exec_launcher(
         steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
     }
     steps.extend(connect_listener(seccomp));
+    steps.extend(parts.initial_affinity.clone().map(|planned| planned.into_step(LauncherStep::CpuAffinity)));
     let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
     steps.push(container(LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, bridge: true }));
     if has_cgroup {

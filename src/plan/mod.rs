@@ -22,6 +22,7 @@ use crate::namespaces::netdev::NetDevice;
 use crate::namespaces::steps::KindList;
 use crate::namespaces::{Kind, NamespaceStep};
 use crate::process::ProcessStep;
+use crate::process::numa::BitSet;
 use crate::rootfs::RootfsStep;
 use crate::rootfs::steps::{MountKind, MountMap};
 use crate::seccomp::Filter;
@@ -175,6 +176,8 @@ pub enum LauncherStep {
     },
     /// Makes the fifo on which init waits for start.
     MakeFifo,
+    /// The processors that the launcher, and what it clones, runs on from here.
+    CpuAffinity(BitSet),
     /// Makes the control groups and sets their limits.
     MakeCgroups,
     /// Makes the next process.
@@ -351,6 +354,7 @@ impl fmt::Display for LauncherStep {
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
             Self::ConnectListener { path } => write!(f, "connect to the seccomp agent at {}", path.display()),
             Self::MakeFifo => write!(f, "make the start fifo"),
+            Self::CpuAffinity(set) => write!(f, "run on processors {:x?}", set.0),
             Self::MakeCgroups => write!(f, "make control groups"),
             Self::Clone { new, inside, into_cgroup, bridge } => {
                 write!(f, "clone {}", if *bridge { "the bridge" } else { "init" })?;

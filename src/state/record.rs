@@ -76,6 +76,9 @@ pub struct Record {
     /// The execution domain of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<crate::spec::Personality>,
+    /// The NUMA memory policy of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<crate::spec::MemoryPolicy>,
     /// The session keyring's name, unless `--no-new-keyring`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,

@@ -469,6 +469,30 @@ pub fn sched_setattr(attributes: &SchedAttr) -> CallResult<()> {
     check(ret, "sched_setattr", || format!("0, {attributes:?}")).map(drop)
 }
 
+/// sched_setaffinity(2) of the calling process: 64 processors to a word.
+///
+/// # Errors
+/// `EINVAL` if none of them may be used.
+pub fn sched_setaffinity(set: &[u64]) -> CallResult<()> {
+    let size = size_of_val(set);
+    // SAFETY: the set has the given size and outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, set.as_ptr()) };
+    check(ret, "sched_setaffinity", || format!("0, {set:x?}")).map(drop)
+}
+
+/// set_mempolicy(2) of the calling process: 64 nodes to a word.
+///
+/// # Errors
+/// `EINVAL` if none of the nodes may be used, or the kernel does not know the mode.
+pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> CallResult<()> {
+    // The kernel takes one bit less than it is told of.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: the mask has the given number of bits, or is null, and outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
+    check(ret, "set_mempolicy", || format!("{mode:#x}, {nodes:x?}")).map(drop)
+}
+
 /// Removes a variable from the environment of this process, which must have one thread.
 pub fn remove_variable(name: &str) {
     // SAFETY: the process has one thread (the crate starts none), so nobody reads the environment at the same time.
