@@ -37,9 +37,12 @@ mod crash;
 mod ctx;
 mod exec;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod list;
 mod namespaces;
+mod netdev;
+mod numa;
 mod process;
 mod rootfs;
 mod rootless;
@@ -57,8 +60,11 @@ const ALL: &[&[runner::Test]] = &[
     run::TESTS,
     exec::TESTS,
     namespaces::TESTS,
+    netdev::TESTS,
     rootfs::TESTS,
+    idmap::TESTS,
     process::TESTS,
+    numa::TESTS,
     seccomp::TESTS,
     terminal::TESTS,
     hooks::TESTS,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -135,6 +136,60 @@ static int do_subreaper(char **argv) {
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* notify SOCKET NUMBER ERRNO [ROUNDS]: the agent of a seccomp listener. Prints what comes with it and each call that is reported, fails those of the
+ * given number and lets the others go on, until nobody is under the filter any more; so often. */
+static void serve(int connection, int number, int error) {
+	char text[8192] = {0};
+	union {
+		char space[CMSG_SPACE(8 * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {text, sizeof text - 1};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	if (recvmsg(connection, &message, 0) <= 0) die("recvmsg");
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	if (!header || header->cmsg_type != SCM_RIGHTS) die("no descriptor");
+	int listener;
+	memcpy(&listener, CMSG_DATA(header), sizeof listener);
+	printf("%s\n", text);
+	fflush(stdout);
+	for (;;) {
+		struct pollfd fd = {.fd = listener, .events = POLLIN};
+		poll(&fd, 1, -1);
+		if (!(fd.revents & POLLIN)) break;
+		struct seccomp_notif request = {0};
+		if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request)) continue;
+		printf("call %d\n", request.data.nr);
+		fflush(stdout);
+		struct seccomp_notif_resp answer = {.id = request.id};
+		if (request.data.nr == number) answer.error = -error;
+		else answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+		ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+	}
+	close(listener);
+}
+
+static int do_notify(const char *path, int number, int error, int rounds) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof address.sun_path, "%s.new", path);
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 8)) die(path);
+	if (rename(address.sun_path, path)) die(path);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (rounds-- > 0) {
+		int connection = accept(listener, NULL, NULL);
+		if (connection < 0) die("accept");
+		if (error < 0) return puts("leaves"), 0;
+		if (fork() == 0) {
+			serve(connection, number, error);
+			return 0;
+		}
+		close(connection);
+	}
+	while (wait(NULL) > 0) continue;
+	return 0;
+}
+
 int main(int argc, char **argv) {
 	const char *verb = argc > 1 ? argv[1] : "";
 	if (!strcmp(verb, "syscall") && argc > 2) return do_syscall(argv + 2);
@@ -142,6 +197,7 @@ int main(int argc, char **argv) {
 	if (!strcmp(verb, "recvtty") && argc > 2) return do_recvtty(argv[2]);
 	if (!strcmp(verb, "pty") && argc > 2) return do_pty(argv + 2);
 	if (!strcmp(verb, "subreaper") && argc > 2) return do_subreaper(argv + 2);
+	if (!strcmp(verb, "notify") && argc > 4) return do_notify(argv[2], atoi(argv[3]), atoi(argv[4]), argc > 5 ? atoi(argv[5]) : 1);
 	if (!strcmp(verb, "swap") && argc > 3) do_swap(argv[2], argv[3]);
 	fprintf(stderr, "probe: unknown verb or too few arguments\n");
 	return 98;

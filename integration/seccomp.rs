@@ -1,5 +1,7 @@
 //! Seccomp: what a profile forbids is forbidden, the rest works, and the runtime itself does not stumble over it.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::config;
@@ -25,6 +27,10 @@ tests! {
         allow_by_default_without_rules,
         a_profile_that_kills_everything_does_not_hang,
         system_calls_newer_than_the_profile_do_not_exist,
+        the_listener_goes_to_its_agent,
+        the_listener_of_exec_goes_to_its_agent,
+        an_agent_that_is_not_there_is_an_error,
+        an_agent_that_leaves_is_an_error,
     }
 }
 
@@ -259,5 +265,107 @@ fn a_profile_that_kills_everything_does_not_hang(ctx: &Ctx) -> Outcome {
 /// A libc that probes for a new call must be told that it is missing, not that it is forbidden.
 fn system_calls_newer_than_the_profile_do_not_exist(ctx: &Ctx) -> Outcome {
     assert_eq!(ctx.sh_with("probe syscall 1000", deny_but_the_shell_s), "ENOSYS\n");
+    Pass
+}
+
+/// Everything that init might be tempted to do between loading the filter and executing the program is reported.
+const REPORTED: &[&str] = &[
+    "brk",
+    "clock_gettime",
+    "clone",
+    "clone3",
+    "close",
+    "close_range",
+    "execve",
+    "fcntl",
+    "futex",
+    "getpriority",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "munmap",
+    "prctl",
+    "prlimit64",
+    "read",
+    "rt_sigprocmask",
+    "sched_yield",
+    "sendmsg",
+    "sendto",
+    "tgkill",
+];
+
+fn notifying(c: &mut Value, socket: &str) {
+    c["linux"]["seccomp"] = profile("SCMP_ACT_ALLOW", json!([{ "names": REPORTED, "action": "SCMP_ACT_NOTIFY" }]));
+    c["linux"]["seccomp"]["listenerPath"] = json!(socket);
+    c["linux"]["seccomp"]["listenerMetadata"] = json!("some metadata");
+}
+
+fn the_listener_goes_to_its_agent(ctx: &Ctx) -> Outcome {
+    for unprivileged in [true, false] {
+        let socket = ctx.socket_path();
+        let agent = ctx.command(&[&ctx.probe(), "notify", &socket, GETPRIORITY, "95"]).spawn();
+        ctx.wait_until("the agent listens", || Path::new(&socket).exists());
+        let container = ctx.container(ctx.bundle(|c| {
+            notifying(c, &socket);
+            c["process"]["noNewPrivileges"] = json!(unprivileged);
+            c["process"]["args"] = json!(["/bin/probe", "syscall", GETPRIORITY]);
+            c["annotations"] = json!({ "some.key": "some value" });
+        }));
+        assert_eq!(container.run().ok().text(), "EOPNOTSUPP");
+        let output = agent.wait().ok();
+        let lines = output.lines();
+        let state: Value = serde_json::from_str(lines[0]).unwrap();
+        assert_eq!(state["fds"], json!(["seccompFd"]));
+        assert_eq!(state["metadata"], "some metadata");
+        assert_eq!(state["state"]["id"], container.id.as_str());
+        assert_eq!(state["state"]["bundle"], container.bundle.path());
+        assert_eq!(state["state"]["annotations"]["some.key"], "some value");
+        assert_eq!(state["state"]["pid"], state["pid"]);
+        assert!(state["pid"].as_u64().unwrap() > 1 && state["ociVersion"].is_string(), "{state}");
+        if ctx.is_rt() {
+            // The first call that is filtered is the one that makes the program.
+            assert_eq!(lines[1], "call 59", "{output}");
+        }
+    }
+    Pass
+}
+
+fn the_listener_of_exec_goes_to_its_agent(ctx: &Ctx) -> Outcome {
+    let socket = ctx.socket_path();
+    let agent = ctx.command(&[&ctx.probe(), "notify", &socket, GETPRIORITY, "95", "2"]).spawn();
+    ctx.wait_until("the agent listens", || Path::new(&socket).exists());
+    let container = ctx.running(|c| notifying(c, &socket));
+    assert_eq!(container.exec(&[], &["/bin/probe", "syscall", GETPRIORITY]).ok().text(), "EOPNOTSUPP");
+    let pid = container.pid();
+    container.stop();
+    let output = agent.wait().ok();
+    let states: Vec<Value> = output.lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(states.len(), 2, "{output}");
+    assert_eq!(states[1]["state"]["status"], "running");
+    assert_eq!(states[1]["state"]["pid"], pid);
+    assert_ne!(states[1]["pid"], pid);
+    Pass
+}
+
+fn an_agent_that_is_not_there_is_an_error(ctx: &Ctx) -> Outcome {
+    ctx.run(|c| notifying(c, "/nowhere/agent")).exits(1).refused("/nowhere/agent");
+    Pass
+}
+
+/// The agent ends between create and start: the program must not run without it.
+fn an_agent_that_leaves_is_an_error(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc sends the listener in create");
+    let socket = ctx.socket_path();
+    let agent = ctx.command(&[&ctx.probe(), "notify", &socket, GETPRIORITY, "-1"]).spawn();
+    ctx.wait_until("the agent listens", || Path::new(&socket).exists());
+    let container = ctx.create(|c| notifying(c, &socket));
+    agent.wait().ok();
+    container.start().exits(1).refused("send the seccomp listener to its agent (linux.seccomp.listenerPath)");
+    container.wait_for("stopped");
+    ctx.run(|c| {
+        c["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "for nobody" });
+    })
+    .exits(1)
+    .refused("listenerMetadata");
     Pass
 }

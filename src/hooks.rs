@@ -194,7 +194,7 @@ fn become_hook(
     if let Some(cwd) = cwd {
         fs::fchdir(cwd)?;
     }
-    process::execve(path, argv, envp)
+    process::Image::new(path, argv.to_vec(), envp.to_vec())?.execute()
 }
 
 /// The end of what a hook has said, for a message.

@@ -51,10 +51,10 @@ pub struct Args {
     /// A file that gets the pid of the process
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// The SELinux label of the process (not yet)
+    /// The SELinux label of the process
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
-    /// The AppArmor profile of the process (not yet)
+    /// The AppArmor profile of the process
     #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
     /// Set no_new_privs
@@ -102,7 +102,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 fn launch(args: &Args, container: Container, globals: &Globals) -> Result<i32, Error> {
     let process = args.process(container.record.process.as_ref())?;
     let request = args.request(&container)?;
-    let host = Host::probe_caller()?;
+    let host = Host::probe_caller()?.with_lsm(Some(&process), false);
     let mut findings = Findings::default();
     let filter = args.filter(&container)?;
     let plan = build::exec(&container.record, &process, filter, &request, &host, &mut findings);
@@ -152,9 +152,6 @@ impl Args {
 
     /// The process: from a file, or the container's own with what the flags change.
     fn process(&self, template: Option<&Process>) -> Result<Process, Error> {
-        if set(self.process_label.as_ref()) || set(self.apparmor.as_ref()) {
-            return Err(Error::new("unsupported", "--process-label and --apparmor are not supported yet by this version of rt"));
-        }
         if let Some(path) = &self.process {
             return spec::load::parse(&spec::load::read(path)?, &path.display().to_string());
         }
@@ -171,6 +168,12 @@ impl Args {
         }
         process.user.additional_gids.extend(&self.additional_gids);
         process.no_new_privileges |= self.no_new_privs;
+        if set(self.apparmor.as_ref()) {
+            process.apparmor_profile.clone_from(&self.apparmor);
+        }
+        if set(self.process_label.as_ref()) {
+            process.selinux_label.clone_from(&self.process_label);
+        }
         self.add_capabilities(&mut process)?;
         Ok(process)
     }
@@ -197,7 +200,7 @@ impl Args {
         let bytes = container.directory.read_file(SECCOMP)?;
         let damaged = || Error::new("no-record", format!("{SECCOMP} of container {} is damaged", self.id));
         let program = Bpf::from_bytes(bytes).ok_or_else(damaged)?;
-        Ok(Some(Filter { program, flags: seccomp.flags, listener: None, unknown: Vec::new() }))
+        Ok(Some(Filter { program, flags: seccomp.flags, listener: seccomp.listener.clone(), unknown: Vec::new() }))
     }
 
     /// The container's control groups, or those below that `--cgroup` names.

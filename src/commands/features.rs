@@ -26,11 +26,8 @@ pub fn run(_args: &Args) -> Result<i32, Error> {
     Ok(0)
 }
 
-/// Options of the table that this version refuses.
-const NOT_YET: [&str; 2] = ["idmap", "ridmap"];
-
 fn document() -> Value {
-    let mount_options: Vec<&str> = options::TABLE.iter().map(|(name, _)| *name).filter(|name| !NOT_YET.contains(name)).collect();
+    let mount_options: Vec<&str> = options::TABLE.iter().map(|(name, _)| *name).collect();
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": spec::VERSION,
@@ -48,11 +45,11 @@ fn document() -> Value {
                 "knownFlags": seccomp::flag_names().collect::<Vec<_>>(),
                 "supportedFlags": seccomp::flag_names().collect::<Vec<_>>()
             },
-            "apparmor": {"enabled": false},
-            "selinux": {"enabled": false},
+            "apparmor": {"enabled": true},
+            "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
-            "mountExtensions": {"idmap": {"enabled": false}},
-            "netDevices": {"enabled": false}
+            "mountExtensions": {"idmap": {"enabled": true}},
+            "netDevices": {"enabled": true}
         },
         "annotations": {
             "io.github.rt.version": env!("CARGO_PKG_VERSION"),

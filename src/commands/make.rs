@@ -131,6 +131,9 @@ pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> 
 /// # Errors
 /// All of them.
 pub fn judge(findings: &Findings, plan: &Plan, globals: &Globals) -> Result<(), Error> {
+    for note in &findings.notes {
+        globals.log.debug(|| note.to_string());
+    }
     let mut problems = findings.problems.clone();
     if globals.strict {
         problems.extend(plan.warnings.clone());
@@ -215,9 +218,15 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         namespaces: linux.namespaces,
         uid_mappings: linux.uid_mappings,
         gid_mappings: linux.gid_mappings,
-        seccomp: prepared.plan.seccomp.as_ref().map(|filter| SeccompRecord { flags: filter.flags }),
+        seccomp: prepared
+            .plan
+            .seccomp
+            .as_ref()
+            .map(|filter| SeccompRecord { flags: filter.flags, listener: filter.listener.clone() }),
         personality: linux.personality,
+        memory_policy: linux.memory_policy,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+        net_devices: linux.net_devices,
         poststart: hooks.poststart,
         poststop: hooks.poststop,
         host_mounts: prepared.plan.host_mounts(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cgroups;
 use crate::error::Failure;
-use crate::spec::Spec;
+use crate::spec::{Process, Spec};
 use crate::sys::{cred, fs};
 
 /// What planning may know about the machine and the caller.
@@ -47,15 +47,21 @@ impl Host {
         let required = caller.cgroups_required;
         let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
         let process = spec.process.as_ref();
+        let labels_mounts = spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some());
+        let cgroups = if systemd { cgroups::probe_systemd(id, required)? } else { cgroups::probe(id, path, required)? };
+        Ok(Self { cgroups, ..caller }.with_lsm(process, labels_mounts))
+    }
+
+    /// Looks for the security modules that a process asks for.
+    #[must_use]
+    pub fn with_lsm(self, process: Option<&Process>, labels_mounts: bool) -> Self {
         let wants_apparmor = process.is_some_and(|process| process.apparmor_profile.is_some());
-        let wants_selinux = process.is_some_and(|process| process.selinux_label.is_some())
-            || spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some());
-        Ok(Self {
-            cgroups: if systemd { cgroups::probe_systemd(id, required)? } else { cgroups::probe(id, path, required)? },
+        let wants_selinux = labels_mounts || process.is_some_and(|process| process.selinux_label.is_some());
+        Self {
             apparmor: wants_apparmor && apparmor_enabled(),
             selinux: wants_selinux && Path::new("/sys/fs/selinux/enforce").exists(),
-            ..caller
-        })
+            ..self
+        }
     }
 
     /// Looks at the caller only: what a process in a running container depends on.

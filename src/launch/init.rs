@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks::{self, HookStep};
+use crate::lsm;
 use crate::namespaces::join;
 use crate::plan::{InitStep, Plan, StartSignal};
 use crate::process::{ProcessStep, capabilities, program, rlimits, terminal, user};
@@ -16,7 +17,10 @@ use crate::procfs::ProcFs;
 use crate::rootfs::paths::Masks;
 use crate::rootfs::steps::OpenedBy;
 use crate::rootfs::{Root, RootfsStep, devices, mounts, paths, switch};
-use crate::sys::{fs, mount, process, signal};
+use crate::seccomp::Listener;
+use crate::seccomp::notify::Courier;
+use crate::sys::process::Image;
+use crate::sys::{fs, mount, process, signal, socket};
 
 use super::launcher::Handles;
 use super::link::InitLink;
@@ -63,6 +67,8 @@ struct Init<'a> {
     state: String,
     env: Vec<String>,
     program: PathBuf,
+    /// What is executed, laid out before a seccomp filter is loaded.
+    image: Option<Image>,
 }
 
 /// Walks the list. Does not return: the process becomes the payload or ends.
@@ -79,6 +85,7 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink) -> ! {
         state: String::new(),
         env,
         program: PathBuf::new(),
+        image: None,
     };
     let failure = match init.walk() {
         Ok(never) => match never {},
@@ -204,12 +211,15 @@ impl Init<'_> {
     fn process(&mut self, step: &ProcessStep) -> Result<(), Failure> {
         match step {
             ProcessStep::NewSession => Ok(process::setsid()?),
+            ProcessStep::Lsm(step) => lsm::attr::write(step, &self.handles.procfs),
             ProcessStep::Keyring { name } => join_keyring(name),
             ProcessStep::OomScoreAdj(value) => {
                 // Children of init that are in the container see it too: the value is inherited.
                 Ok(self.handles.procfs.write("self/oom_score_adj", &value.to_string())?)
             }
             ProcessStep::Scheduler(attributes) => Ok(process::sched_setattr(attributes)?),
+            ProcessStep::MemoryPolicy(policy) => Ok(process::set_mempolicy(policy.mode | policy.flags, &policy.nodes.0)?),
+            ProcessStep::CpuAffinity(set) => Ok(process::sched_setaffinity(&set.0)?),
             ProcessStep::IoPriority(value) => Ok(process::ioprio_set(*value)?),
             ProcessStep::RaiseLimit(step) => rlimits::raise(step),
             ProcessStep::SetLimit(step) => rlimits::apply(step),
@@ -310,7 +320,7 @@ impl Init<'_> {
         let mut keep: Vec<u32> =
             [self.link.as_ref().map(|link| link.as_fd().as_raw_fd()), self.handles.fifo.as_ref().map(AsRawFd::as_raw_fd)]
                 .into_iter()
-                .chain([Some(self.handles.procfs.as_raw_fd())])
+                .chain([Some(self.handles.procfs.as_raw_fd()), self.handles.listener.as_ref().map(AsRawFd::as_raw_fd)])
                 .flatten()
                 .filter_map(|fd| u32::try_from(fd).ok())
                 .collect();
@@ -341,13 +351,55 @@ impl Init<'_> {
 
     fn load_seccomp(&mut self) -> Result<(), Failure> {
         let filter = self.plan.seccomp.as_ref().ok_or_else(|| Failure::because("no filter"))?;
-        crate::seccomp::load::load(&filter.program, filter.flags, false)?;
+        self.image = Some(self.image()?);
+        let Some(listener) = &filter.listener else {
+            crate::seccomp::load::load(&filter.program, filter.flags, false)?;
+            return Ok(());
+        };
+        let courier = self.courier(listener)?;
+        // One thread is to be filtered: this one, not the courier.
+        let flags = filter.flags & !(libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH);
+        if let Some(listener) = crate::seccomp::load::load(&filter.program, flags, true)? {
+            courier.deliver(listener);
+        }
         Ok(())
     }
 
-    fn execute(&mut self) -> Result<(), Failure> {
+    /// Who sends the listener, with the state that config-linux.md, "The Container Process State", describes.
+    fn courier(&mut self, listener: &Listener) -> Result<Courier, Failure> {
+        let agent = self.handles.listener.take().ok_or_else(|| Failure::because("the agent's socket was not opened"))?;
+        let message = self.plan.process_state(listener.metadata.as_deref(), self.handles.procfs.own_pid()?);
+        let (channel, by_fifo) = match (&self.fifo, &self.link) {
+            (Some(fifo), _) => (fifo.as_fd(), true),
+            (None, Some(link)) => (link.as_fd(), false),
+            (None, None) => return Err(Failure::because("the link is closed")),
+        };
+        let channel = fs::duplicate(channel)?;
+        let of = self.plan.init.len();
+        let place = Place { role: Role::Init, step: of - 1, of };
+        Courier::start(agent, message.into_bytes(), move |failure| {
+            let failure = failure.origin("linux.seccomp.listenerPath").at(place);
+            // As in `report`: if nobody listens, nobody is left to be told.
+            let _ = if by_fifo {
+                serde_json::to_vec(&failure).is_ok_and(|bytes| fs::write_all(&channel, &bytes).is_ok())
+            } else {
+                serde_json::to_vec(&FromInit::Failed(Box::new(failure)))
+                    .is_ok_and(|bytes| socket::send(&channel, &bytes, None).is_ok())
+            };
+        })
+    }
+
+    fn image(&self) -> Result<Image, Failure> {
         let args = &self.plan.process.as_ref().ok_or_else(|| Failure::because("no process"))?.args;
-        program::execute(&self.program, args, &self.env).map(|never| match never {})
+        program::prepare(&self.program, args, &self.env)
+    }
+
+    fn execute(&mut self) -> Result<(), Failure> {
+        let image = match self.image.take() {
+            Some(image) => image,
+            None => self.image()?,
+        };
+        program::execute(&image).map(|never| match never {})
     }
 }
 

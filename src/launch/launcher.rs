@@ -8,10 +8,11 @@ use crate::cgroups::{self, Cgroup, CgroupRecord};
 use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
-use crate::namespaces::{Kind, idmap, join};
+use crate::namespaces::{Kind, idmap, join, netdev};
 use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
 use crate::procfs::ProcFs;
 use crate::rootfs::mounts::{self, Sources};
+use crate::rootfs::steps::MountMap;
 use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Directory, Record};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
@@ -35,6 +36,8 @@ pub struct Handles {
     pub namespaces: join::Opened,
     /// The start fifo, `O_PATH`.
     pub fifo: Option<OwnedFd>,
+    /// A connection to the agent that gets the seccomp listener.
+    pub listener: Option<OwnedFd>,
     /// The first process of the container that exec joins.
     pub container: Option<OwnedFd>,
     /// Its root directory.
@@ -53,6 +56,7 @@ impl Handles {
             sources: Sources::new(),
             namespaces: join::Opened::new(),
             fifo: None,
+            listener: None,
             container: None,
             container_root: None,
         })
@@ -210,6 +214,11 @@ impl Walk<'_> {
                 self.launch.handles.sources.insert(*index, mounts::open_source(path, *recursive)?);
                 Ok(())
             }
+            LauncherStep::MakeFilesystem { index, kind } => {
+                self.launch.handles.sources.insert(*index, mounts::detached(kind)?);
+                Ok(())
+            }
+            LauncherStep::MapIds { index, map } => self.map_ids(*index, map),
             LauncherStep::OpenNamespace { kind, path } => {
                 self.launch.handles.namespaces.insert(*kind, join::open(*kind, path)?);
                 Ok(())
@@ -218,10 +227,15 @@ impl Walk<'_> {
                 self.console = Some(socket::connect(path, libc::SOCK_STREAM)?);
                 Ok(())
             }
+            LauncherStep::ConnectListener { path } => {
+                self.launch.handles.listener = Some(socket::connect(path, libc::SOCK_STREAM)?);
+                Ok(())
+            }
             LauncherStep::MakeFifo => {
                 self.launch.handles.fifo = self.launch.directory.map(Directory::make_fifo).transpose()?;
                 Ok(())
             }
+            LauncherStep::CpuAffinity(set) => Ok(process::sched_setaffinity(&set.0)?),
             LauncherStep::MakeCgroups => self.make_cgroups(),
             LauncherStep::StartUnit { .. } => self.start_unit(),
             LauncherStep::Clone { new, inside, into_cgroup, hidden, bridge } => {
@@ -232,6 +246,7 @@ impl Walk<'_> {
             }
             LauncherStep::AwaitBirth => self.await_birth(),
             LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
+            LauncherStep::MoveNetDevice(device) => netdev::move_into(device, self.pid()?, &self.launch.handles.procfs),
             LauncherStep::JoinCgroups => self.join_cgroups(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),
@@ -270,6 +285,20 @@ impl Walk<'_> {
         }
         self.in_unit = true;
         Ok(())
+    }
+
+    fn map_ids(&self, index: usize, map: &MountMap) -> Result<(), Failure> {
+        let handles = &self.launch.handles;
+        let mount = handles.sources.get(&index).ok_or_else(|| Failure::because("the mount was not opened"))?;
+        let made;
+        let namespace = match handles.namespaces.get(&Kind::User).filter(|_| map.uids.is_empty()) {
+            Some(joined) => joined,
+            None => {
+                made = idmap::namespace_for(&map.uids, &map.gids, &handles.procfs)?;
+                &made
+            }
+        };
+        mounts::map_ids(mount, namespace, map.recursive)
     }
 
     fn make_cgroups(&mut self) -> Result<(), Failure> {

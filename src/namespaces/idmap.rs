@@ -1,6 +1,7 @@
 //! Id maps of a new user namespace (user_namespaces(7)): written by the launcher, directly or through newuidmap and newgidmap.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
 use serde::Serialize;
@@ -8,6 +9,8 @@ use serde::Serialize;
 use crate::error::{Doing, Failure};
 use crate::procfs::ProcFs;
 use crate::spec::IdMapping;
+use crate::sys::process::{self, CloneArgs, Cloned};
+use crate::sys::socket;
 
 /// User or group ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -88,6 +91,34 @@ pub fn write(map: &IdMap, pid: i32, procfs: &ProcFs) -> Result<(), Failure> {
             Ok(procfs.write(&file, &lines(&map.entries))?)
         }
     }
+}
+
+/// A user namespace that nobody lives in, only for its maps: those of an idmapped mount (user_namespaces(7)).
+///
+/// It is made with a child that waits until the namespace is opened, and that ends if this process does.
+///
+/// # Errors
+/// The kernel's.
+pub fn namespace_for(uids: &[IdMapping], gids: &[IdMapping], procfs: &ProcFs) -> Result<OwnedFd, Failure> {
+    let (ours, theirs) = socket::seqpacket_pair()?;
+    let request = CloneArgs { flags: u64::from(libc::CLONE_NEWUSER.cast_unsigned()), cgroup: None };
+    let (pid, pidfd) = match process::clone3(&request).doing(|| "make a user namespace for mapped ids")? {
+        Cloned::Child => {
+            drop(ours);
+            // The end of the other side is what is waited for.
+            let _ = socket::receive(&theirs, 1);
+            process::exit_now(0)
+        }
+        Cloned::Parent(pid, pidfd) => (pid, pidfd),
+    };
+    drop(theirs);
+    let map = |which, entries: &[IdMapping]| IdMap { which, entries: entries.to_vec(), method: Method::Direct };
+    let opened = write(&map(Which::Uid, uids), pid, procfs)
+        .and_then(|()| write(&map(Which::Gid, gids), pid, procfs))
+        .and_then(|()| procfs.open_namespace(&format!("{pid}/ns/user")).doing(|| "open the user namespace for mapped ids"));
+    drop(ours);
+    process::wait_pidfd(&pidfd)?;
+    opened
 }
 
 fn lines(entries: &[IdMapping]) -> String {

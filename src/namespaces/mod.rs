@@ -2,6 +2,7 @@
 
 pub mod idmap;
 pub mod join;
+pub mod netdev;
 pub mod plan;
 pub mod steps;
 

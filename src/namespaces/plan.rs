@@ -106,7 +106,8 @@ pub fn id_maps(linux: &Linux, namespaces: &Namespaces, host: &Host, findings: &m
     result
 }
 
-fn check_map(entries: &[IdMapping], field: &Field, findings: &mut Findings) {
+/// Every entry of a map has to be a range of ids.
+pub fn check_map(entries: &[IdMapping], field: &Field, findings: &mut Findings) {
     for (index, map) in entries.iter().enumerate() {
         let end = |start: u32| start.checked_add(map.size);
         if map.size == 0 || end(map.container_id).is_none() || end(map.host_id).is_none() {

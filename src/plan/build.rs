@@ -11,7 +11,7 @@ use crate::host::Host;
 use crate::id::ContainerId;
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::plan::{id_maps, namespaces, root_id, time_offsets};
-use crate::namespaces::{Kind, NamespaceStep, Namespaces};
+use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
 use crate::process::{ProcessStep, plan as process_plan};
 use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountKind, OpenedBy};
@@ -81,12 +81,13 @@ fn default<S>(step: S, name: &'static str) -> Planned<S> {
 pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findings) -> Plan {
     check_version(spec, findings);
     let linux = spec.linux.clone().unwrap_or_default();
-    refuse_unsupported(spec, &linux, findings);
+    refuse_unsupported(&linux, findings);
     let hooks = spec.hooks.clone().unwrap_or_default();
     hooks::plan(&hooks, findings);
     let namespaces = namespaces(&linux, findings);
     let maps = id_maps(&linux, &namespaces, host, findings);
     let offsets = time_offsets(&linux, &namespaces, findings);
+    let net_devices = netdev::plan(&linux, &namespaces, host, findings);
     let cgroup = cgroup(spec, &linux, request, host, &namespaces, findings);
     let directories: Vec<(PathBuf, PathBuf)> =
         cgroup.places.iter().map(|planned| (planned.step.mount.clone(), planned.step.directory())).collect();
@@ -104,7 +105,6 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     );
     let field = Field::new("linux.seccomp");
     let seccomp = linux.seccomp.as_ref().and_then(|config| seccomp::plan::plan(config, &field, findings));
-    refuse_listener(seccomp.as_ref(), &field, findings);
     let gid_method = maps.iter().find(|map| map.which == crate::namespaces::idmap::Which::Gid).map(|map| map.method);
     let process = spec.process.as_ref().map(|process| {
         let input = process_plan::Input {
@@ -116,6 +116,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
             host,
             seccomp: seccomp.is_some(),
             personality: linux.personality.as_ref(),
+            memory_policy: linux.memory_policy.as_ref(),
             preserve_fds: request.preserve_fds,
             keyring: request.keyring(),
             exec: false,
@@ -134,6 +135,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         namespaces: &namespaces,
         maps,
         offsets,
+        net_devices,
         root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
         has_cgroup: !cgroup.places.is_empty(),
         born_in_cgroup: cgroup.v2().is_some() && cgroup.unit.is_none(),
@@ -143,11 +145,13 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         oom_score,
         hooks: &hooks,
         terminal,
+        seccomp: seccomp.as_ref(),
     };
     Plan {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         annotations: spec.annotations.clone(),
+        container: None,
         topology,
         launcher: parts.launcher(),
         bridge: parts.bridge(),
@@ -193,32 +197,13 @@ fn check_version(spec: &Spec, findings: &mut Findings) {
 }
 
 /// What the config may ask for and this version cannot do: refused rather than ignored.
-fn refuse_unsupported(spec: &Spec, linux: &Linux, findings: &mut Findings) {
+fn refuse_unsupported(linux: &Linux, findings: &mut Findings) {
     let mut refuse = |set: bool, field: &str| {
         if set {
             findings.problem(Field::new(field), "not supported yet by this version of rt");
         }
     };
-    let process = spec.process.as_ref();
-    let set = |value: Option<&String>| value.is_some_and(|text| !text.is_empty());
-    refuse(!linux.net_devices.is_empty(), "linux.netDevices");
     refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
-    refuse(linux.memory_policy.is_some(), "linux.memoryPolicy");
-    refuse(set(process.and_then(|process| process.apparmor_profile.as_ref())), "process.apparmorProfile");
-    refuse(set(process.and_then(|process| process.selinux_label.as_ref())), "process.selinuxLabel");
-    // A mount label means nothing where SELinux is not active (conformance item 22): there is nothing to be refused then.
-    if set(linux.mount_label.as_ref()) {
-        findings.warning(Field::new("linux.mountLabel"), "left out: SELinux labels are not supported yet by this version of rt");
-    }
-    if process.is_some_and(|process| process.exec_cpu_affinity.is_some()) {
-        findings.warning(Field::new("process.execCPUAffinity"), "left out: not supported yet by this version of rt");
-    }
-}
-
-fn refuse_listener(filter: Option<&Filter>, field: &Field, findings: &mut Findings) {
-    if filter.is_some_and(|filter| filter.listener.is_some()) {
-        findings.problem(field.key("listenerPath"), "not supported yet by this version of rt");
-    }
 }
 
 fn check_terminal(terminal: bool, request: &Request, findings: &mut Findings) {
@@ -269,6 +254,7 @@ struct Parts<'a> {
     namespaces: &'a Namespaces,
     maps: Vec<crate::namespaces::idmap::IdMap>,
     offsets: Vec<crate::namespaces::steps::ClockOffset>,
+    net_devices: Vec<netdev::NetDevice>,
     root_ids: (u32, u32),
     has_cgroup: bool,
     born_in_cgroup: bool,
@@ -279,6 +265,7 @@ struct Parts<'a> {
     oom_score: Option<Planned<BridgeStep>>,
     hooks: &'a crate::spec::Hooks,
     terminal: bool,
+    seccomp: Option<&'a Filter>,
 }
 
 impl Parts<'_> {
@@ -321,6 +308,10 @@ impl Parts<'_> {
             join_cgroups(&mut steps);
             steps.push(Planned::new(LauncherStep::AwaitBirth, Field::new("linux.namespaces")));
             steps.extend(self.map_ids());
+        }
+        for device in &self.net_devices {
+            let field = Field::new("linux.netDevices").entry(&device.name);
+            steps.push(Planned::new(LauncherStep::MoveNetDevice(device.clone()), field));
         }
         if self.terminal {
             steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
@@ -365,15 +356,25 @@ impl Parts<'_> {
                     MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => {
                         LauncherStep::OpenSource { index: mount.index, path: source.clone(), recursive: *recursive }
                     }
+                    kind @ MountKind::Filesystem { .. } if mount.id_map.is_some() => {
+                        LauncherStep::MakeFilesystem { index: mount.index, kind: kind.clone() }
+                    }
                     _ => continue,
                 },
                 _ => continue,
             };
             steps.push(Planned { step, origin: planned.origin.clone() });
+            if let RootfsStep::Mount(mount) = &planned.step
+                && let Some(map) = &mount.id_map
+            {
+                let step = LauncherStep::MapIds { index: mount.index, map: map.clone() };
+                steps.push(Planned { step, origin: planned.origin.clone() });
+            }
         }
         if let Some(path) = &self.request.console_socket {
             steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
         }
+        steps.extend(connect_listener(self.seccomp));
         steps
     }
 
@@ -493,6 +494,13 @@ impl Parts<'_> {
     }
 }
 
+/// The agent of a seccomp listener is on the host: init could not reach it any more.
+fn connect_listener(filter: Option<&Filter>) -> Option<Planned<LauncherStep>> {
+    let listener = filter.and_then(|filter| filter.listener.as_ref())?;
+    let step = LauncherStep::ConnectListener { path: PathBuf::from(&listener.path) };
+    Some(Planned::new(step, Field::new("linux.seccomp.listenerPath")))
+}
+
 /// The end of the launcher's list, the same for every kind of plan.
 fn closing(request: &Request, record: bool) -> Vec<Planned<LauncherStep>> {
     let protocol = |step| default(step, "the protocol");
@@ -547,6 +555,7 @@ pub fn exec(
         host,
         seccomp: seccomp.is_some(),
         personality: record.personality.as_ref(),
+        memory_policy: record.memory_policy.as_ref(),
         preserve_fds: request.preserve_fds,
         keyring: record.keyring.clone(),
         exec: true,
@@ -560,8 +569,9 @@ pub fn exec(
         bundle: record.bundle.clone(),
         rootfs: record.rootfs.clone(),
         annotations: record.annotations.clone(),
+        container: record.init.map(|init| init.pid),
         topology: Topology::Bridged,
-        launcher: exec_launcher(record, process, request, has_cgroup),
+        launcher: exec_launcher(record, process, request, has_cgroup, seccomp.as_ref(), &parts),
         bridge: exec_bridge(&namespaces, has_cgroup, oom_score),
         init: exec_init(&namespaces, maps, &parts, request.start),
         process: Some(process.clone()),
@@ -576,12 +586,21 @@ fn denies_setgroups(map: &[IdMapping], host: &Host) -> bool {
     matches!(map, [only] if only.size == 1) && !host.can(crate::process::capabilities::SETGID)
 }
 
-fn exec_launcher(record: &Record, process: &Process, request: &Request, has_cgroup: bool) -> Vec<Planned<LauncherStep>> {
+fn exec_launcher(
+    record: &Record,
+    process: &Process,
+    request: &Request,
+    has_cgroup: bool,
+    seccomp: Option<&Filter>,
+    parts: &process_plan::ProcessPlan,
+) -> Vec<Planned<LauncherStep>> {
     let container = |step| default(step, "exec joins the container");
     let mut steps = Vec::new();
     if let Some(path) = &request.console_socket {
         steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
     }
+    steps.extend(connect_listener(seccomp));
+    steps.extend(parts.initial_affinity.clone().map(|planned| planned.into_step(LauncherStep::CpuAffinity)));
     let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
     let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, hidden: false, bridge: true };
     steps.push(container(step));

@@ -18,10 +18,13 @@ use crate::hooks::HookStep;
 use crate::id::ContainerId;
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::idmap::IdMap;
+use crate::namespaces::netdev::NetDevice;
 use crate::namespaces::steps::KindList;
 use crate::namespaces::{Kind, NamespaceStep};
 use crate::process::ProcessStep;
+use crate::process::numa::BitSet;
 use crate::rootfs::RootfsStep;
+use crate::rootfs::steps::{MountKind, MountMap};
 use crate::seccomp::Filter;
 use crate::spec::{self, Field, Process, StringMap};
 
@@ -81,9 +84,16 @@ pub struct Findings {
     pub problems: Vec<Problem>,
     /// What will not be as the config says, though the container runs.
     pub warnings: Vec<Problem>,
+    /// What is worth a debug message, because the specification or usage wants it passed over.
+    pub notes: Vec<Problem>,
 }
 
 impl Findings {
+    /// Notes something for the debug log.
+    pub fn note(&mut self, field: Field, text: impl Into<String>) {
+        self.notes.push(Problem::new(field, text));
+    }
+
     /// Notes a problem.
     pub fn problem(&mut self, field: Field, text: impl Into<String>) {
         self.problems.push(Problem::new(field, text));
@@ -133,6 +143,20 @@ pub enum LauncherStep {
         /// With all mounts below.
         recursive: bool,
     },
+    /// Makes the filesystem of a mount with the caller's rights.
+    MakeFilesystem {
+        /// The number of the mount.
+        index: usize,
+        /// What is made.
+        kind: MountKind,
+    },
+    /// Maps the ids of a mount that was opened or made.
+    MapIds {
+        /// The number of the mount.
+        index: usize,
+        /// How.
+        map: MountMap,
+    },
     /// Opens a namespace to be joined and checks its type.
     OpenNamespace {
         /// Its kind.
@@ -145,8 +169,15 @@ pub enum LauncherStep {
         /// Where it is.
         path: PathBuf,
     },
+    /// Connects to the agent that gets the seccomp listener.
+    ConnectListener {
+        /// Where its socket is.
+        path: PathBuf,
+    },
     /// Makes the fifo on which init waits for start.
     MakeFifo,
+    /// The processors that the launcher, and what it clones, runs on from here.
+    CpuAffinity(BitSet),
     /// Makes the control groups and sets their limits.
     MakeCgroups,
     /// Lets systemd make a scope with the child in it.
@@ -171,6 +202,8 @@ pub enum LauncherStep {
     AwaitBirth,
     /// Writes an id map.
     WriteIdMap(IdMap),
+    /// Moves a network device into init's network namespace.
+    MoveNetDevice(NetDevice),
     /// Puts the child into its control groups.
     JoinCgroups,
     /// Says something to the child.
@@ -245,6 +278,8 @@ pub struct Plan {
     pub rootfs: PathBuf,
     /// The annotations of the config.
     pub annotations: StringMap,
+    /// The first process of the container that is joined, if this is the plan of another process in it.
+    pub container: Option<i32>,
     /// Which processes there are.
     pub topology: Topology,
     /// What the launcher does.
@@ -266,6 +301,28 @@ pub struct Plan {
 impl Plan {
     /// The state document that hooks read.
     pub fn hook_state(&self, status: &str, pid: i32) -> String {
+        self.state(status, pid).to_string()
+    }
+
+    /// What the agent of a seccomp listener reads (config-linux.md, "The Container Process State").
+    pub fn process_state(&self, metadata: Option<&str>, pid: i32) -> String {
+        let (status, container) = match self.container {
+            Some(init) => ("running", init),
+            None => ("created", pid),
+        };
+        let mut message = json!({
+            "ociVersion": spec::VERSION,
+            "fds": ["seccompFd"],
+            "pid": pid,
+            "state": self.state(status, container),
+        });
+        if let Some(metadata) = metadata {
+            message["metadata"] = json!(metadata);
+        }
+        message.to_string()
+    }
+
+    fn state(&self, status: &str, pid: i32) -> serde_json::Value {
         let mut state = json!({
             "ociVersion": spec::VERSION,
             "id": self.id,
@@ -276,7 +333,7 @@ impl Plan {
         if !self.annotations.is_empty() {
             state["annotations"] = json!(self.annotations);
         }
-        state.to_string()
+        state
     }
 }
 
@@ -299,9 +356,16 @@ impl fmt::Display for LauncherStep {
         match self {
             Self::OpenRootfs { path } => write!(f, "open rootfs {}", path.display()),
             Self::OpenSource { path, .. } => write!(f, "open mount source {}", path.display()),
+            Self::MakeFilesystem { index, kind: MountKind::Filesystem { fstype, .. } } => {
+                write!(f, "make the {fstype} of mounts[{index}]")
+            }
+            Self::MakeFilesystem { index, .. } => write!(f, "make the filesystem of mounts[{index}]"),
+            Self::MapIds { index, map } => write!(f, "map the ids of mounts[{index}]{map}"),
             Self::OpenNamespace { kind, path } => write!(f, "open {kind} namespace {}", path.display()),
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
+            Self::ConnectListener { path } => write!(f, "connect to the seccomp agent at {}", path.display()),
             Self::MakeFifo => write!(f, "make the start fifo"),
+            Self::CpuAffinity(set) => write!(f, "run on processors {:x?}", set.0),
             Self::MakeCgroups => write!(f, "make control groups"),
             Self::StartUnit { name } => write!(f, "start systemd unit {name} with the child in it"),
             Self::Clone { new, inside, into_cgroup, hidden, bridge } => {
@@ -317,6 +381,12 @@ impl fmt::Display for LauncherStep {
             }
             Self::AwaitBirth => write!(f, "get init from the bridge"),
             Self::WriteIdMap(map) => write!(f, "{map}"),
+            Self::MoveNetDevice(device) if device.name == device.inside => {
+                write!(f, "move network device {} into the container", device.name)
+            }
+            Self::MoveNetDevice(device) => {
+                write!(f, "move network device {} into the container as {}", device.name, device.inside)
+            }
             Self::JoinCgroups => write!(f, "move the child into its control groups"),
             Self::Tell(message) => write!(f, "say {message}"),
             Self::Await(message) => write!(f, "wait for {message}"),

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use crate::host::Host;
+use crate::lsm;
 use crate::namespaces::idmap::{Method, host_id};
 use crate::namespaces::{Kind, Namespaces};
 use crate::plan::{Findings, Origin, Planned};
@@ -13,6 +14,7 @@ use crate::spec::{Field, IdMapping, Process};
 use crate::sys::tty::Size;
 
 use super::capabilities::{self, ALL, SETGID, Sets};
+use super::numa::{self, BitSet};
 use super::rlimits;
 use super::scheduler;
 use super::steps::{ProcessStep, UserStep};
@@ -36,6 +38,8 @@ pub struct Input<'a> {
     pub seccomp: bool,
     /// `linux.personality`.
     pub personality: Option<&'a crate::spec::Personality>,
+    /// `linux.memoryPolicy`.
+    pub memory_policy: Option<&'a crate::spec::MemoryPolicy>,
     /// `--preserve-fds`.
     pub preserve_fds: u32,
     /// The name of the session keyring, unless `--no-new-keyring`.
@@ -55,6 +59,8 @@ pub struct ProcessPlan {
     pub become_user: Vec<Planned<ProcessStep>>,
     /// After start, right before the program.
     pub last: Vec<Planned<ProcessStep>>,
+    /// The processors of the launcher of an exec, until the process is in the container's control groups.
+    pub initial_affinity: Option<Planned<BitSet>>,
 }
 
 /// Plans the process.
@@ -63,6 +69,10 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> ProcessPlan {
     check_strings(process, findings);
     let mut plan = ProcessPlan::default();
     plan.first.push(Planned::new(ProcessStep::NewSession, Origin::Default("a session of its own")));
+    let lsm = lsm::plan::plan(process, input.host, findings);
+    plan.first.extend(lsm.before_keyring.into_iter().map(|planned| planned.into_step(ProcessStep::Lsm)));
+    // Before the number of descriptors is limited: a file is opened for it.
+    plan.last.extend(lsm.last.into_iter().map(|planned| planned.into_step(ProcessStep::Lsm)));
     if let Some(name) = &input.keyring {
         plan.first
             .push(Planned::new(ProcessStep::Keyring { name: name.clone() }, Origin::Default("a session keyring of its own")));
@@ -73,6 +83,7 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> ProcessPlan {
         plan.terminal.push(Planned::new(ProcessStep::Terminal { size, console }, Field::new("process.terminal")));
     }
     priorities(process, &mut plan, findings);
+    numa(input, &mut plan, findings);
     limits(process, &mut plan, findings);
     directory(process, input.exec, &mut plan, findings);
     let user = user(input, findings);
@@ -156,6 +167,22 @@ fn priorities(process: &Process, plan: &mut ProcessPlan, findings: &mut Findings
     let field = Field::new("process.ioPriority");
     if let Some(value) = process.io_priority.as_ref().and_then(|config| scheduler::io_priority(config, &field, findings)) {
         plan.become_user.push(Planned::new(ProcessStep::IoPriority(value), field));
+    }
+}
+
+fn numa(input: &Input<'_>, plan: &mut ProcessPlan, findings: &mut Findings) {
+    let field = Field::new("linux.memoryPolicy");
+    if let Some(step) = input.memory_policy.and_then(|config| numa::policy(config, &field, findings)) {
+        plan.become_user.push(Planned::new(ProcessStep::MemoryPolicy(step), field));
+    }
+    let Some(affinity) = &input.process.exec_cpu_affinity else { return };
+    let field = Field::new("process.execCPUAffinity");
+    let initial = numa::affinity(affinity.initial.as_ref(), &field.key("initial"), findings);
+    let last = numa::affinity(affinity.r#final.as_ref(), &field.key("final"), findings);
+    // "This setting is not applicable to the container's init process" (config.md).
+    if input.exec {
+        plan.initial_affinity = initial.map(|set| Planned::new(set, field.key("initial")));
+        plan.first.extend(last.map(|set| Planned::new(ProcessStep::CpuAffinity(set), field.key("final"))));
     }
 }
 

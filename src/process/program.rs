@@ -5,7 +5,8 @@ use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use crate::error::Failure;
-use crate::sys::{At, CallError, errno, fs, process};
+use crate::sys::process::Image;
+use crate::sys::{At, CallError, errno, fs};
 
 /// Where execvp(3) looks if there is no PATH.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -76,14 +77,21 @@ fn check(path: &Path) -> Result<(), CallError> {
     fs::faccessat(At::Cwd, path, libc::X_OK)
 }
 
+/// Everything that becoming the program takes.
+///
+/// # Errors
+/// If there is a NUL in one of the strings.
+pub fn prepare(path: &Path, args: &[String], env: &[String]) -> Result<Image, Failure> {
+    Ok(Image::new(path, c_strings(args)?, c_strings(env)?)?)
+}
+
 /// Becomes the program. Returns only an error.
 ///
 /// # Errors
 /// The kernel's, in the words of [`find`].
-pub fn execute(path: &Path, args: &[String], env: &[String]) -> Result<Infallible, Failure> {
-    let (argv, envp) = (c_strings(args)?, c_strings(env)?);
-    process::execve(path, &argv, &envp).map_err(|error| {
-        let text = format!("exec: {:?}: {}", args.first().map_or("", String::as_str), errno::text(error.errno));
+pub fn execute(image: &Image) -> Result<Infallible, Failure> {
+    image.execute().map_err(|error| {
+        let text = format!("exec: {:?}: {}", image.name(), errno::text(error.errno));
         let missing_interpreter = error.is(libc::ENOENT);
         let failure = Failure { reason: Some(text), ..Failure::default() };
         if missing_interpreter {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::capabilities::Sets;
+use super::numa::{BitSet, PolicyStep};
 use super::rlimits::RlimitStep;
+use crate::lsm::LsmStep;
 use crate::sys::process::SchedAttr;
 use crate::sys::tty::Size;
 
@@ -28,6 +30,8 @@ pub struct UserStep {
 pub enum ProcessStep {
     /// A new session.
     NewSession,
+    /// An attribute for a security module.
+    Lsm(LsmStep),
     /// A session keyring of the container's own.
     Keyring {
         /// Its name.
@@ -37,6 +41,10 @@ pub enum ProcessStep {
     OomScoreAdj(i32),
     /// A scheduling policy.
     Scheduler(SchedAttr),
+    /// The NUMA memory policy.
+    MemoryPolicy(PolicyStep),
+    /// The processors it may run on.
+    CpuAffinity(BitSet),
     /// An I/O priority.
     IoPriority(i32),
     /// A limit, raised first and set at the very end where init still needs room.
@@ -96,9 +104,12 @@ impl fmt::Display for ProcessStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NewSession => write!(f, "start a session"),
+            Self::Lsm(step) => write!(f, "{step}"),
             Self::Keyring { name } => write!(f, "join session keyring {name}"),
             Self::OomScoreAdj(value) => write!(f, "set oom_score_adj to {value}"),
             Self::Scheduler(attributes) => write!(f, "set scheduling policy {}", attributes.policy),
+            Self::MemoryPolicy(policy) => write!(f, "set memory policy {}, flags {:#x}", policy.name, policy.flags),
+            Self::CpuAffinity(set) => write!(f, "run on processors {:x?}", set.0),
             Self::IoPriority(value) => write!(f, "set I/O priority class {} level {}", value >> 13, value & 7),
             Self::RaiseLimit(step) => write!(f, "raise {} to {}:{} if it is lower", step.name, step.limit.soft, step.limit.hard),
             Self::SetLimit(step) => write!(f, "set {} to {}:{}", step.name, step.limit.soft, step.limit.hard),

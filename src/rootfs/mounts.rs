@@ -1,7 +1,7 @@
 //! Mounts: built detached, attached to an `O_PATH` target below the root.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use crate::error::{Doing, Failure};
@@ -37,7 +37,7 @@ pub type Warning = Option<String>;
 /// The kernel's.
 pub fn mount(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs) -> Result<Warning, Failure> {
     match &step.kind {
-        MountKind::Filesystem { .. } => filesystem(step, root, procfs),
+        MountKind::Filesystem { .. } => filesystem(step, root, sources, procfs),
         MountKind::Bind { source, recursive, opened_by } => {
             bind(step, root, sources, source, *recursive, *opened_by).map(|()| None)
         }
@@ -51,22 +51,29 @@ pub fn mount(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs) 
     }
 }
 
-fn filesystem(step: &MountStep, root: &Root, procfs: &ProcFs) -> Result<Warning, Failure> {
+fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs) -> Result<Warning, Failure> {
     let MountKind::Filesystem { fstype, .. } = &step.kind else { return Ok(None) };
     let target =
         if step.plain_destination { plain_target(root, &step.destination)? } else { directory(root, &step.destination)? };
-    if needs_mount_call(step) {
+    if needs_mount_call(&step.kind) {
         return by_string(step, &target, root, procfs).map(|()| None);
     }
-    let detached = match detached(step) {
-        Err(failure) if fstype == "sysfs" && failure.is(libc::EPERM) => return sysfs_stand_in(step, &target).map(Some),
-        other => other?,
+    let made;
+    let detached = match sources.get(&step.index) {
+        Some(made_by_launcher) => made_by_launcher,
+        None => match detached(&step.kind) {
+            Err(failure) if fstype == "sysfs" && failure.is(libc::EPERM) => return sysfs_stand_in(step, &target).map(Some),
+            other => {
+                made = other?;
+                &made
+            }
+        },
     };
     if step.copy_up {
-        copy_up::copy(&root.open(&step.destination, libc::O_RDONLY | libc::O_DIRECTORY)?, &detached)?;
+        copy_up::copy(&root.open(&step.destination, libc::O_RDONLY | libc::O_DIRECTORY)?, detached)?;
     }
-    change(&detached, step.own, false)?;
-    finish(step, &detached, &target)?;
+    change(detached, step.own, false)?;
+    finish(step, detached, &target)?;
     Ok(None)
 }
 
@@ -86,8 +93,11 @@ fn plain_target(root: &Root, destination: &InRoot) -> Result<OwnedFd, Failure> {
 }
 
 /// A new superblock and a mount of it. What the filesystem says about bad options becomes part of the error.
-fn detached(step: &MountStep) -> Result<OwnedFd, Failure> {
-    let MountKind::Filesystem { fstype, source, superblock, data } = &step.kind else {
+///
+/// # Errors
+/// The kernel's.
+pub fn detached(kind: &MountKind) -> Result<OwnedFd, Failure> {
+    let MountKind::Filesystem { fstype, source, superblock, data } = kind else {
         return Err(Failure::because("not a filesystem"));
     };
     let unknown = |error: CallError| match error.is(libc::ENODEV) {
@@ -119,8 +129,8 @@ fn detached(step: &MountStep) -> Result<OwnedFd, Failure> {
 }
 
 /// True for what fsconfig(2) cannot express: long values (an overlay's `lowerdir`) and `iversion`.
-fn needs_mount_call(step: &MountStep) -> bool {
-    let MountKind::Filesystem { superblock, data, .. } = &step.kind else { return false };
+pub fn needs_mount_call(kind: &MountKind) -> bool {
+    let MountKind::Filesystem { superblock, data, .. } = kind else { return false };
     let long = |(_, value): &(String, Option<String>)| value.as_ref().is_some_and(|value| value.len() >= MAX_FSCONFIG);
     superblock.contains(&"iversion") || data.iter().any(long)
 }
@@ -140,7 +150,12 @@ fn superblock_flag(key: &str) -> u64 {
 /// mount(2) through the descriptor of the target, see [`needs_mount_call`].
 fn by_string(step: &MountStep, target: &OwnedFd, root: &Root, procfs: &ProcFs) -> Result<(), Failure> {
     let MountKind::Filesystem { fstype, source, superblock, data } = &step.kind else { return Ok(()) };
-    let words = data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")));
+    // A comma in a label would end it here; quotes keep it (mount(8), "context").
+    let word = |key: &str, value: &str| match key {
+        "context" if value.contains(',') => format!("{key}=\"{value}\""),
+        _ => format!("{key}={value}"),
+    };
+    let words = data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| word(key, value)));
     let options: Vec<String> = words.collect();
     let flags = superblock.iter().fold(0, |flags, key| flags | superblock_flag(key));
     // The working directory stands for the target: no path is resolved anew.
@@ -188,6 +203,27 @@ fn bind(
     let target = root.mount_point(&step.destination, kind)?;
     change(detached, step.own, false)?;
     finish(step, detached, &target)
+}
+
+/// Maps the ids of a detached mount as a user namespace maps them (Linux 5.12).
+///
+/// # Errors
+/// The kernel's; `EINVAL` from a filesystem that does not support it.
+pub fn map_ids(mount: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> Result<(), Failure> {
+    let request = SetAttr { set: call::attr::IDMAP, userns: Some(namespace.as_fd()), ..SetAttr::default() };
+    call::mount_setattr(mount, &request, recursive).map_err(|error| {
+        let hint = match error.errno {
+            libc::EINVAL => {
+                "this kernel does not support mapped ids on this filesystem, or its ids are mapped by that very namespace"
+            }
+            libc::EPERM => {
+                "the filesystem belongs to a user namespace in which the caller has no rights, or its ids are mapped already"
+            }
+            libc::ENOSYS => "mapped ids need Linux 5.12",
+            _ => return error.into(),
+        };
+        Failure::from(error).hint(hint)
+    })
 }
 
 fn finish(step: &MountStep, detached: &OwnedFd, target: &OwnedFd) -> Result<(), Failure> {

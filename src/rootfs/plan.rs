@@ -3,15 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use crate::host::Host;
+use crate::lsm;
+use crate::namespaces::plan::check_map;
 use crate::namespaces::{Kind, Namespaces};
 use crate::plan::{Findings, Origin, Planned};
 use crate::process::capabilities::MKNOD;
 use crate::spec::{Device, Field, Linux, Mount, Spec};
 
 use super::cgroup_mount::{CgroupMount, HierarchyMount};
+use super::mounts;
 use super::options::{self, Effect, Parsed, PropagationChange};
 use super::root::InRoot;
-use super::steps::{DeviceStep, MountKind, MountStep, OpenedBy, RootfsStep, Switch};
+use super::steps::{DeviceStep, MountKind, MountMap, MountStep, OpenedBy, RootfsStep, Switch};
 use super::sysctl;
 
 /// What planning the root filesystem looks at.
@@ -129,15 +132,23 @@ fn switch(input: &Input<'_>, own_mounts: bool) -> Planned<RootfsStep> {
 }
 
 fn mounts(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
+    let label = lsm::plan::mount_label(input.linux.mount_label.as_deref(), input.host, findings);
     for (index, mount) in input.spec.mounts.iter().enumerate() {
         let field = Field::new("mounts").index(index);
-        if let Some(step) = mount_step(input, index, mount, &field, findings) {
+        if let Some(step) = mount_step(input, index, mount, label, &field, findings) {
             steps.push(Planned::new(RootfsStep::Mount(Box::new(step)), field));
         }
     }
 }
 
-fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, findings: &mut Findings) -> Option<MountStep> {
+fn mount_step(
+    input: &Input<'_>,
+    index: usize,
+    mount: &Mount,
+    label: Option<&str>,
+    field: &Field,
+    findings: &mut Findings,
+) -> Option<MountStep> {
     if mount.destination.is_empty() {
         findings.problem(field.key("destination"), "empty; expected an absolute path");
         return None;
@@ -147,12 +158,10 @@ fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, fin
             .warning(field.key("destination"), format!("relative path {:?} is deprecated; taken as below /", mount.destination));
     }
     let parsed = options::parse(&mount.options);
-    if parsed.id_map.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        findings.problem(field.clone(), "idmapped mounts are not supported yet");
-    }
     let fstype = mount.r#type.as_deref().unwrap_or_default();
     let is_bind = parsed.bind.is_some() || fstype == "bind";
     let mut propagation = parsed.propagation.clone();
+    let id_map = id_map(input, mount, &parsed, field, findings);
     let kind = if parsed.remount && !is_bind {
         MountKind::Remount { data: parsed.data.clone() }
     } else if is_bind {
@@ -160,8 +169,11 @@ fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, fin
     } else if matches!(fstype, "cgroup" | "cgroup2") {
         MountKind::Cgroup(cgroup(input, field, findings)?)
     } else {
-        filesystem(mount, &parsed, field, findings)?
+        filesystem(mount, &parsed, label, field, findings)?
     };
+    if id_map.is_some() {
+        check_mappable(&kind, field, findings);
+    }
     Some(MountStep {
         index,
         destination: InRoot::new(&mount.destination),
@@ -171,10 +183,57 @@ fn mount_step(input: &Input<'_>, index: usize, mount: &Mount, field: &Field, fin
         propagation,
         copy_up: parsed.copy_up,
         plain_destination: !is_bind && matches!(fstype, "proc" | "sysfs"),
+        id_map,
     })
 }
 
-fn filesystem(mount: &Mount, parsed: &Parsed, field: &Field, findings: &mut Findings) -> Option<MountKind> {
+/// The id map of a mount: its own, or the container's (config.md, `idmap`, `uidMappings`).
+fn id_map(input: &Input<'_>, mount: &Mount, parsed: &Parsed, field: &Field, findings: &mut Findings) -> Option<MountMap> {
+    let (uids, gids) = (&mount.uid_mappings, &mount.gid_mappings);
+    if parsed.id_map.is_none() && uids.is_empty() && gids.is_empty() {
+        return None;
+    }
+    for (here, other, name, missing) in [(uids, gids, "uidMappings", "gidMappings"), (gids, uids, "gidMappings", "uidMappings")] {
+        if !here.is_empty() && other.is_empty() {
+            findings.problem(field.key(name), format!("set without {missing}; expected both or none"));
+        }
+        check_map(here, &field.key(name), findings);
+    }
+    if !input.host.privileged() {
+        findings.problem(field.clone(), "mapped ids need CAP_SYS_ADMIN over the filesystem, which this caller does not have");
+    }
+    // Options may be given without the word that old runtimes need to see: then it is the mount alone.
+    let recursive = parsed.id_map.unwrap_or(false);
+    if !uids.is_empty() || !gids.is_empty() {
+        return Some(MountMap { uids: uids.clone(), gids: gids.clone(), recursive });
+    }
+    if !input.namespaces.has(Kind::User) {
+        findings.problem(
+            field.key("options"),
+            "idmap without uidMappings and gidMappings; expected both, or a user namespace in linux.namespaces whose maps are taken",
+        );
+    }
+    if input.namespaces.is_joined(Kind::User) {
+        return Some(MountMap { uids: Vec::new(), gids: Vec::new(), recursive });
+    }
+    Some(MountMap { uids: input.linux.uid_mappings.clone(), gids: input.linux.gid_mappings.clone(), recursive })
+}
+
+fn check_mappable(kind: &MountKind, field: &Field, findings: &mut Findings) {
+    match kind {
+        MountKind::Remount { .. } => {
+            findings.problem(field.key("options"), "mapped ids on a remount; the map of a mount cannot be changed");
+        }
+        MountKind::Cgroup(_) => findings.problem(field.key("options"), "mapped ids on cgroup, which does not support them"),
+        MountKind::Filesystem { .. } if mounts::needs_mount_call(kind) => {
+            let text = "mapped ids with iversion or an option of more than 255 bytes; expected one or the other";
+            findings.problem(field.key("options"), text);
+        }
+        MountKind::Filesystem { .. } | MountKind::Bind { .. } => {}
+    }
+}
+
+fn filesystem(mount: &Mount, parsed: &Parsed, label: Option<&str>, field: &Field, findings: &mut Findings) -> Option<MountKind> {
     let Some(fstype) = mount.r#type.as_deref().filter(|kind| !kind.is_empty() && *kind != "none") else {
         findings.problem(field.key("type"), "missing; expected a filesystem type, or bind or rbind among the options");
         return None;
@@ -183,12 +242,12 @@ fn filesystem(mount: &Mount, parsed: &Parsed, field: &Field, findings: &mut Find
         findings.problem(field.key("options"), format!("tmpcopyup on {fstype}; expected it on a tmpfs only"));
     }
     let source = mount.source.clone().filter(|source| !source.is_empty());
-    Some(MountKind::Filesystem {
-        fstype: fstype.to_owned(),
-        source,
-        superblock: parsed.superblock.clone(),
-        data: parsed.data.clone(),
-    })
+    let mut data = parsed.data.clone();
+    let labelled = data.iter().any(|(key, _)| key.ends_with("context"));
+    if let Some(label) = label.filter(|_| !labelled && lsm::plan::takes_label(fstype)) {
+        data.push(("context".to_owned(), Some(label.to_owned())));
+    }
+    Some(MountKind::Filesystem { fstype: fstype.to_owned(), source, superblock: parsed.superblock.clone(), data })
 }
 
 fn bind(
@@ -212,7 +271,8 @@ fn bind(
     if parsed.copy_up {
         findings.problem(field.key("options"), "tmpcopyup on a bind mount; expected it on a tmpfs only");
     }
-    let opened_by = source_opener(input, propagation);
+    let mapped = parsed.id_map.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    let opened_by = if mapped { OpenedBy::Launcher } else { source_opener(input, propagation) };
     if opened_by == OpenedBy::Launcher && propagation.is_empty() {
         // Opened outside of the namespace, the clone is still a peer of the host's mount.
         propagation.push(PropagationChange { flag: libc::MS_SLAVE, recursive: true });

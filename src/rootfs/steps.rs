@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::cgroup_mount::CgroupMount;
 use super::options::{Change, PropagationChange};
 use super::root::InRoot;
+use crate::spec::IdMapping;
 use crate::sys::mount::attr;
 
 /// Who opens the source of a bind mount or of the rootfs.
@@ -53,6 +54,18 @@ pub enum MountKind {
     },
 }
 
+/// The ids of a mount are mapped (mount_setattr(2), "ID-mapped mounts").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MountMap {
+    /// User ids: what the filesystem says, and which id that is on the host. Without any, the joined user namespace is the map.
+    pub uids: Vec<IdMapping>,
+    /// Group ids.
+    pub gids: Vec<IdMapping>,
+    /// For all mounts below, too.
+    pub recursive: bool,
+}
+
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +86,9 @@ pub struct MountStep {
     pub copy_up: bool,
     /// The destination must not go through a link (proc, sysfs).
     pub plain_destination: bool,
+    /// Its ids are mapped: the launcher makes such a mount, because init has no rights over what is mapped to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_map: Option<MountMap>,
 }
 
 /// A device node, or its stand-in.
@@ -178,6 +194,18 @@ impl fmt::Display for RootfsStep {
             Self::SwitchRoot(Switch::Chroot) => write!(f, "change root to the rootfs"),
             Self::RootPropagation(change) => write!(f, "make / {change}"),
         }
+    }
+}
+
+impl fmt::Display for MountMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entry = |map: &IdMapping| format!("{}+{} to {}", map.container_id, map.size, map.host_id);
+        let list = |entries: &[IdMapping]| entries.iter().map(entry).collect::<Vec<_>>().join(", ");
+        write!(f, "{}", if self.recursive { " and of all below" } else { "" })?;
+        if self.uids.is_empty() {
+            return write!(f, " as the joined user namespace does");
+        }
+        write!(f, ": uids {}; gids {}", list(&self.uids), list(&self.gids))
     }
 }
 

@@ -46,6 +46,7 @@ mod decide;
 mod emit;
 mod graph;
 pub mod load;
+pub mod notify;
 mod order;
 pub mod plan;
 pub mod table;

@@ -1,6 +1,6 @@
 //! `linux.seccomp` of config.json, understood and checked.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Bpf;
 use super::arch::{ARCHES, Arch};
@@ -26,12 +26,12 @@ pub struct Filter {
 }
 
 /// Where the descriptor of the notifications goes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// The path of a listening `AF_UNIX` stream socket.
     pub path: String,
     /// What is sent along.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
 }
 

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups::CgroupRecord;
 use crate::id::ContainerId;
-use crate::spec::{Hook, IdMapping, Namespace, Process, StringMap};
+use crate::seccomp::Listener;
+use crate::spec::{Hook, IdMapping, Namespace, NetDevice, Process, StringMap};
 
 /// The layout of the record; another number is a record of another version of rt.
 pub const LAYOUT: u32 = 1;
@@ -74,9 +76,15 @@ pub struct Record {
     /// The execution domain of the container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub personality: Option<crate::spec::Personality>,
+    /// The NUMA memory policy of the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<crate::spec::MemoryPolicy>,
     /// The session keyring's name, unless `--no-new-keyring`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keyring: Option<String>,
+    /// The network devices that were moved, or were about to be moved, into the container, by their names on the host.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub net_devices: IndexMap<String, NetDevice>,
     /// Hooks to run after start.
     #[serde(default)]
     pub poststart: Vec<Hook>,
@@ -94,4 +102,7 @@ pub struct Record {
 pub struct SeccompRecord {
     /// `SECCOMP_FILTER_FLAG_*`.
     pub flags: u64,
+    /// Who gets the notifications.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
 }

@@ -464,6 +464,15 @@ pub fn is_open(fd: RawFd) -> bool {
     ret != -1
 }
 
+/// fcntl(2) `F_DUPFD_CLOEXEC`: another descriptor for the same open file.
+///
+/// # Errors
+/// The kernel's.
+pub fn duplicate(fd: BorrowedFd<'_>) -> CallResult<OwnedFd> {
+    let raw = fd.as_raw_fd();
+    fd.try_clone_to_owned().map_err(|error| CallError::from_io("fcntl", format!("{raw}, F_DUPFD_CLOEXEC"), &error))
+}
+
 /// Sets or clears close-on-exec on a number that we do not own (a descriptor handed down by the caller).
 ///
 /// # Errors

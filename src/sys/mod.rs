@@ -13,6 +13,7 @@ pub mod fs;
 pub mod libseccomp;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod ns;
 pub mod process;
 pub mod signal;

@@ -189,16 +189,39 @@ pub fn poll_priority(fd: impl AsFd, timeout: Duration) -> CallResult<bool> {
     }
 }
 
-/// execveat(2) with a path relative to nothing: execve(2). Returns only an error.
-///
-/// # Errors
-/// The kernel's.
-pub fn execve(path: &Path, argv: &[CString], envp: &[CString]) -> CallResult<Infallible> {
-    let name = c_path("execve", path)?;
-    let (argv_ptrs, envp_ptrs) = (pointers(argv), pointers(envp));
-    // SAFETY: both lists end in null and their strings outlive the call, which does not return on success.
-    let _ = unsafe { libc::execve(name.as_ptr(), argv_ptrs.as_ptr(), envp_ptrs.as_ptr()) };
-    Err(CallError::last("execve", format!("{path:?}")))
+/// What execve(2) takes, laid out beforehand: under a seccomp filter it may be too late to ask for memory.
+#[derive(Debug)]
+pub struct Image {
+    path: CString,
+    argv: (Vec<CString>, Vec<*const libc::c_char>),
+    envp: (Vec<CString>, Vec<*const libc::c_char>),
+}
+
+impl Image {
+    /// Lays a program's path, arguments and environment out.
+    ///
+    /// # Errors
+    /// `EINVAL` if the path contains a NUL.
+    pub fn new(path: &Path, argv: Vec<CString>, envp: Vec<CString>) -> CallResult<Self> {
+        // The pointers are to the strings' own memory, which does not move when the list does.
+        let (argv_ptrs, envp_ptrs) = (pointers(&argv), pointers(&envp));
+        Ok(Self { path: c_path("execve", path)?, argv: (argv, argv_ptrs), envp: (envp, envp_ptrs) })
+    }
+
+    /// execve(2). Returns only an error.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn execute(&self) -> CallResult<Infallible> {
+        // SAFETY: both lists end in null and their strings live as long as `self`; on success the call does not return.
+        let _ = unsafe { libc::execve(self.path.as_ptr(), self.argv.1.as_ptr(), self.envp.1.as_ptr()) };
+        Err(CallError::last("execve", format!("{:?}", self.path)))
+    }
+
+    /// The first argument.
+    pub fn name(&self) -> String {
+        self.argv.0.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
 }
 
 /// fexecve(3): executes the file that a descriptor names. Returns only an error.
@@ -321,6 +344,8 @@ pub fn seccomp_load(program: &[u8], flags: u64) -> CallResult<Option<OwnedFd>> {
     // SAFETY: the program outlives the call and has the given number of instructions.
     let ret = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const fprog) };
     let value = check_int(ret, "seccomp", || format!("SECCOMP_SET_MODE_FILTER, {flags:#x}, {{{instructions} instructions}}"))?;
+    // To give memory back may be a system call, which the filter could answer badly.
+    std::mem::forget(words);
     if flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
         return Ok(None);
     }
@@ -442,6 +467,30 @@ pub fn sched_setattr(attributes: &SchedAttr) -> CallResult<()> {
     // SAFETY: the structure outlives the call and carries its own size.
     let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attributes), 0) };
     check(ret, "sched_setattr", || format!("0, {attributes:?}")).map(drop)
+}
+
+/// sched_setaffinity(2) of the calling process: 64 processors to a word.
+///
+/// # Errors
+/// `EINVAL` if none of them may be used.
+pub fn sched_setaffinity(set: &[u64]) -> CallResult<()> {
+    let size = size_of_val(set);
+    // SAFETY: the set has the given size and outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, set.as_ptr()) };
+    check(ret, "sched_setaffinity", || format!("0, {set:x?}")).map(drop)
+}
+
+/// set_mempolicy(2) of the calling process: 64 nodes to a word.
+///
+/// # Errors
+/// `EINVAL` if none of the nodes may be used, or the kernel does not know the mode.
+pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> CallResult<()> {
+    // The kernel takes one bit less than it is told of.
+    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
+    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: the mask has the given number of bits, or is null, and outlives the call.
+    let ret = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
+    check(ret, "set_mempolicy", || format!("{mode:#x}, {nodes:x?}")).map(drop)
 }
 
 /// Removes a variable from the environment of this process, which must have one thread.

@@ -1,0 +1,159 @@
+//! Network devices that move into the container.
+
+use serde_json::json;
+
+use crate::config;
+use crate::ctx::Ctx;
+use crate::runner::Outcome::{self, Pass, Skip};
+
+tests! {
+    Root {
+        a_device_moves_with_its_addresses,
+        a_device_gets_another_name,
+        a_template_finds_a_free_name,
+        a_joined_namespace_gets_it_too,
+        a_user_namespace_gets_it_too,
+        a_taken_name_is_refused,
+        a_missing_device_is_refused,
+        without_a_network_namespace_it_is_refused,
+    }
+    User {
+        a_user_may_not_move_devices,
+    }
+}
+
+/// A pair of virtual devices; the peer is removed at the end, and the device with it.
+struct Pair<'c> {
+    ctx: &'c Ctx<'c>,
+    device: String,
+    peer: String,
+}
+
+impl<'c> Pair<'c> {
+    fn new(ctx: &'c Ctx<'c>) -> Option<Self> {
+        let number = ctx.fresh("").replace('-', "");
+        let tail = &number[number.len().saturating_sub(9)..];
+        let (device, peer) = (format!("rt{tail}a"), format!("rt{tail}b"));
+        let made = ctx.command(&["ip", "link", "add", &device, "type", "veth", "peer", "name", &peer]).run();
+        (made.code == 0).then_some(Self { ctx, device, peer })
+    }
+}
+
+impl Drop for Pair<'_> {
+    fn drop(&mut self) {
+        self.ctx.command(&["ip", "link", "del", &self.peer]).run();
+    }
+}
+
+macro_rules! pair {
+    ($ctx:expr) => {
+        match Pair::new($ctx) {
+            Some(pair) => pair,
+            None => return Skip("no virtual network devices (veth, package iproute2)".to_owned()),
+        }
+    };
+}
+
+fn a_device_moves_with_its_addresses(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let pair = pair!(ctx);
+    let name = &pair.device;
+    for arguments in [
+        &["ip", "link", "set", name, "mtu", "1357"][..],
+        &["ip", "addr", "add", "192.0.2.7/24", "dev", name],
+        &["ip", "addr", "add", "2001:db8::7/64", "dev", name, "nodad"],
+        &["ip", "addr", "add", "192.0.2.8/32", "dev", name, "valid_lft", "1000", "preferred_lft", "1000"],
+        &["ip", "addr", "add", "169.254.3.3/32", "dev", name, "scope", "link"],
+    ] {
+        ctx.command(arguments).run().ok();
+    }
+    let script = format!("ip addr show dev {name}; cat /sys/class/net/{name}/mtu");
+    let output = ctx.sh_with(&script, |c| c["linux"]["netDevices"] = json!({ name: {} }));
+    assert!(output.contains("inet 192.0.2.7/24") && output.contains("inet6 2001:db8::7/64"), "{output}");
+    assert!(!output.contains("192.0.2.8") && !output.contains("169.254.3.3"), "neither permanent nor global: {output}");
+    assert!(output.contains(",UP") && output.ends_with("1357\n"), "{output}");
+    Pass
+}
+
+fn a_device_gets_another_name(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let pair = pair!(ctx);
+    let output = ctx.sh_with("ls /sys/class/net", |c| c["linux"]["netDevices"] = json!({ &pair.device: { "name": "inside0" } }));
+    assert!(output.contains("inside0") && !output.contains(&pair.device), "{output}");
+    Pass
+}
+
+fn a_template_finds_a_free_name(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let (first, second) = (pair!(ctx), pair!(ctx));
+    let output = ctx.sh_with("ls /sys/class/net; cat /sys/class/net/net?/operstate | wc -l", |c| {
+        c["linux"]["netDevices"] = json!({ &first.device: { "name": "net%d" }, &second.device: { "name": "net%d" } });
+    });
+    let mut names: Vec<&str> = output.split_whitespace().filter(|name| name.starts_with("net")).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["net0", "net1"], "{output}");
+    Pass
+}
+
+fn a_joined_namespace_gets_it_too(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let pair = pair!(ctx);
+    let first = ctx.running(|_| {});
+    let path = format!("/proc/{}/ns/net", first.pid());
+    ctx.sh_with("true", |c| {
+        config::namespace(c, "network", Some(&path));
+        c["linux"]["netDevices"] = json!({ &pair.device: { "name": "inside0" } });
+    });
+    assert!(first.sh("ls /sys/class/net").contains("inside0"));
+    let again = ctx.run(|c| {
+        config::namespace(c, "network", Some(&path));
+        c["linux"]["netDevices"] = json!({ &pair.peer: { "name": "inside0" } });
+    });
+    again.exits(1).refused("there is a network device \"inside0\" in the container already");
+    Pass
+}
+
+fn a_user_namespace_gets_it_too(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let pair = pair!(ctx);
+    let output = ctx.sh_with("ls /sys/class/net", |c| {
+        let map = json!([config::id_map(0, 100_000, 65536)]);
+        config::in_user_namespace(c, map.clone(), map);
+        c["linux"]["netDevices"] = json!({ &pair.device: { "name": "inside0" } });
+    });
+    assert!(output.contains("inside0"), "{output}");
+    Pass
+}
+
+fn a_taken_name_is_refused(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let pair = pair!(ctx);
+    ctx.run(|c| c["linux"]["netDevices"] = json!({ &pair.device: { "name": "lo" } }))
+        .exits(1)
+        .refused("there is a network device \"lo\" in the container already");
+    assert!(ctx.command(&["ip", "link", "show", &pair.device]).run().code == 0, "the device has not moved");
+    Pass
+}
+
+fn a_missing_device_is_refused(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    ctx.run(|c| c["linux"]["netDevices"] = json!({ "nowhere0": {} })).exits(1).refused("no network device \"nowhere0\"");
+    Pass
+}
+
+fn without_a_network_namespace_it_is_refused(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    ctx.run(|c| {
+        config::without_namespace(c, "network");
+        c["linux"]["netDevices"] = json!({ "lo": { "name": "x" } });
+    })
+    .exits(1)
+    .refused("devices without a network namespace");
+    Pass
+}
+
+fn a_user_may_not_move_devices(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    ctx.run(|c| c["linux"]["netDevices"] = json!({ "eth0": {} })).exits(1).refused("CAP_NET_ADMIN");
+    Pass
+}
