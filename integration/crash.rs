@@ -50,8 +50,6 @@ const NOT_OURS: &[&str] = &[
     "set_tid_address",
     "sigaltstack",
 ];
-/// Rust's start checks the standard streams with poll(2), before and after the binary is sealed.
-const POLLS_AT_START: usize = 2;
 
 fn has_strace() -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join("strace").exists())
@@ -233,8 +231,7 @@ fn a_killed_delete_can_be_repeated(ctx: &Ctx) -> Outcome {
 
 /// Calls to be made to fail: the number, the name, and which one of this name it is.
 fn faults(calls: &[String]) -> Vec<(usize, String, usize)> {
-    let ours =
-        |(_, of, nth): &(usize, String, usize)| !NOT_OURS.contains(&of.as_str()) && (of != "poll" || *nth > POLLS_AT_START);
+    let ours = |(_, of, _): &(usize, String, usize)| !NOT_OURS.contains(&of.as_str());
     let all = (1..=calls.len()).map(|number| {
         let (name, nth) = counted(calls, number);
         (number, name, nth)
