@@ -286,3 +286,10 @@ fn it_runs_alone_in_an_empty_root() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && stdout.starts_with("rt version "), "{stdout}{stderr}");
 }
+
+#[test]
+fn systemd_cgroup_is_a_global_flag() {
+    let dir = Temporary::new("systemd");
+    let ended = rt(&["--systemd-cgroup", "--root", &dir.path("state"), "list", "-q"]);
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+}

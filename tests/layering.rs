@@ -99,11 +99,13 @@ fn the_search_sees_what_is_named() {
     assert_eq!(sys_items(code), ["fs", "mount::attr", "tty::open"]);
 }
 
+/// The entry point is an exception: the C library finds it by its name, and what it is handed are the C library's arguments.
 #[test]
 fn unsafe_code_is_in_sys_only() {
+    let words = ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code", "extern \"C\""];
     for source in sources().iter().filter(|source| !source.is_below(&["sys"])) {
-        let words = ["unsafe {", "unsafe fn", "unsafe impl", "allow(unsafe_code", "extern \"C\""];
-        nothing(&source.lines_with(&words), "unsafe code outside of src/sys");
+        let words = if source.is_below(&["main.rs"]) { &words[..3] } else { &words };
+        nothing(&source.lines_with(words), "unsafe code outside of src/sys");
     }
 }
 
