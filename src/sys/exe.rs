@@ -38,7 +38,9 @@ fn address(value: u64) -> usize {
 /// The program headers of this process (getauxval(3)).
 fn headers() -> &'static [libc::Elf64_Phdr] {
     // SAFETY: getauxval has no precondition.
-    let (place, count) = unsafe { (libc::getauxval(libc::AT_PHDR), libc::getauxval(libc::AT_PHNUM)) };
+    let place = unsafe { libc::getauxval(libc::AT_PHDR) };
+    // SAFETY: getauxval has no precondition.
+    let count = unsafe { libc::getauxval(libc::AT_PHNUM) };
     if place == 0 {
         return &[];
     }
