@@ -127,7 +127,7 @@ class Podman(Base):
     @scenario("terminal")
     def terminal(self):
         result = self.on_terminal("run", "--rm", "-it", "--network=none", "localhost/rt-test", "sh", "-c",
-                                  "echo ready; stty size; tty; read line; echo got $line; exit 5", typed="word\n")
+                                  "echo ready; until stty size 2>/dev/null; do sleep 0.1; done; tty; read line; echo got $line; exit 5", typed="word\n")
         equal(result.status, 5, result)
         contains(result.out, "31 97", "/dev/pts/0", "got word")
 
@@ -315,7 +315,7 @@ class Podman(Base):
         equal(self.podman("exec", "-i", name, "cat", stdin="in\n").out, "in\n")
         self.podman("exec", "--detach", name, "sh", "-c", "echo d > /detached")
         eventually(lambda: self.podman("exec", name, "cat", "/detached", status=None).out == "d\n", "a detached exec")
-        result = self.on_terminal("exec", "-it", name, "sh", "-c", "stty size; tty")
+        result = self.on_terminal("exec", "-it", name, "sh", "-c", "until stty size 2>/dev/null; do sleep 0.1; done; tty")
         contains(result.out, "31 97", "/dev/pts")
         self.podman("exec", "--privileged", name, "sh", "-c", "mkdir -p /m && mount -t tmpfs t /m", status=None)
         eventually(lambda: self.podman("logs", name).out == "logged\n", "the log")
@@ -516,7 +516,7 @@ class PodmanRootless(Base):
 
     @scenario("terminal")
     def terminal(self):
-        result = self.on_terminal("run", "--rm", "-it", "--network=none", "localhost/rt-test", "sh", "-c", "stty size; tty; exit 5")
+        result = self.on_terminal("run", "--rm", "-it", "--network=none", "localhost/rt-test", "sh", "-c", "until stty size 2>/dev/null; do sleep 0.1; done; tty; exit 5")
         equal(result.status, 5, result)
         contains(result.out, "31 97", "/dev/pts/0")
 

@@ -184,7 +184,8 @@ fn a_program_without_permission_says_so(ctx: &Ctx) -> Outcome {
 
 fn a_directory_is_no_program(ctx: &Ctx) -> Outcome {
     let output = ctx.run(|c| c["process"]["args"] = json!(["/etc"])).exits(1);
-    assert!(output.stderr.contains("is a directory") || output.stderr.contains("permission denied"), "{output}");
+    // Docker makes exit status 126 of these words.
+    assert!(output.stderr.contains("permission denied"), "{output}");
     Pass
 }
 

@@ -21,6 +21,7 @@ tests! {
         limits_without_delegation_do_not_stop_it,
         the_host_s_network_with_sys_bound,
         the_state_root_is_below_xdg_runtime_dir,
+        namespaces_are_joined_from_within_a_user_namespace,
         a_host_file_cannot_be_written,
         devices_are_the_host_s,
     }
@@ -151,6 +152,36 @@ fn the_state_root_is_below_xdg_runtime_dir(ctx: &Ctx) -> Outcome {
     let root = fs::read_dir(&runtime_dir).unwrap().map(|e| e.unwrap().path()).find(|path| path.join(&id).exists());
     ctx.command(&[runtime, "delete", "--force", &id]).env("XDG_RUNTIME_DIR", &runtime_dir).run().ok();
     assert!(root.is_some());
+    Pass
+}
+
+/// As rootless Podman starts a container of a pod: it is root of a user namespace itself, and so is its monitor, without USER.
+fn namespaces_are_joined_from_within_a_user_namespace(ctx: &Ctx) -> Outcome {
+    if range("/etc/subuid").is_none() || range("/etc/subgid").is_none() {
+        return Skip("no subordinate ids for this user".to_owned());
+    }
+    let bundle = ctx.bundle(|c| {
+        *c = config::default(0, 0);
+        config::shell(c, "readlink /proc/self/ns/net; readlink /proc/self/ns/ipc");
+        config::namespace(c, "network", Some("/proc/KEEPER/ns/net"));
+        config::namespace(c, "ipc", Some("/proc/KEEPER/ns/ipc"));
+    });
+    let script = r#"
+        unset USER
+        unshare --net --ipc sleep 20 & keeper=$!
+        while [ "$(readlink /proc/$keeper/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.02; done
+        readlink /proc/$keeper/ns/net; readlink /proc/$keeper/ns/ipc
+        sed -i "s/KEEPER/$keeper/" "$1/config.json"
+        "$0" run --bundle "$1" pod-member; status=$?
+        kill $keeper; exit $status"#;
+    let runtime_dir = ctx.host_dir("xdg-pod", ".keep", "");
+    let runtime = ctx.runtime().to_str().unwrap();
+    let argv = ["unshare", "--user", "--map-root-user", "--map-auto", "sh", "-c", script, runtime, bundle.path()];
+    let output = ctx.command(&argv).env("XDG_RUNTIME_DIR", &runtime_dir).run().ok();
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!((lines.len(), &lines[..2]), (4, &lines[2..]), "{output}");
+    // The state root is the user's, not /run/rt.
+    assert!(fs::read_dir(&runtime_dir).unwrap().any(|entry| entry.unwrap().path().is_dir()));
     Pass
 }
 

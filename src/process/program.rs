@@ -38,13 +38,17 @@ pub fn last_wins(env: &[String]) -> Vec<String> {
 /// Looks a program up as execvp(3) does, in the container's environment and with the payload's rights.
 ///
 /// # Errors
-/// `executable file not found in $PATH`, `no such file or directory`, `permission denied`, `is a directory`.
+/// `executable file not found in $PATH`, `no such file or directory`, `permission denied`, `is a directory: permission denied`.
 pub fn find(name: &str, env: &[String]) -> Result<PathBuf, Failure> {
     if name.contains('/') {
         return match check(Path::new(name)) {
             Ok(()) => Ok(PathBuf::from(name)),
             Err(error) if error.is(libc::ENOENT) || error.is(libc::ENOTDIR) => {
                 Err(Failure::because(format!("exec: {name:?}: stat {name}: {}", errno::text(error.errno))))
+            }
+            // execve(2) knows a directory as EACCES only; Docker makes 126 of these words.
+            Err(error) if error.is(libc::EISDIR) => {
+                Err(Failure::because(format!("exec: {name:?}: {}: {}", errno::text(libc::EISDIR), errno::text(libc::EACCES))))
             }
             Err(error) => Err(Failure::because(format!("exec: {name:?}: {}", errno::text(error.errno)))),
         };
