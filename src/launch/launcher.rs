@@ -195,10 +195,13 @@ impl Walk<'_> {
     fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
         let exit =
             exit.or_else(|| self.child.take().filter(|child| child.pidfd().is_some_and(process::pidfd_is_dead))?.wait().ok());
-        let oom = self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0);
+        let Some(cgroup) = &self.launch.cgroup else { return failure };
+        let oom = cgroup.oom_kills().ok().flatten().unwrap_or(0);
         match exit {
-            Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => {
-                failure.hint("the container's memory limit is too low to start: the kernel's OOM killer ended init")
+            // It knows better than any hint that was given on suspicion.
+            Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => Failure { hint: Some(too_little_memory(cgroup)), ..failure },
+            _ if failure.call.as_ref().is_some_and(|call| call.call == "clone3" && call.is(libc::EAGAIN)) => {
+                too_few_processes(failure, cgroup)
             }
             _ => failure,
         }
@@ -481,6 +484,25 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// What init has been seen to need at least: its own pages, those of the page tables, and the stack and image of a small program.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+fn too_little_memory(cgroup: &Cgroup) -> String {
+    let limit = cgroup.stats().map(|stats| stats.memory.usage.limit).unwrap_or(0);
+    let need = format!("a start needs {} KiB or more, and the program its own", LEAST_MEMORY >> 10);
+    format!("the container's memory limit of {limit} bytes is too low: the kernel's OOM killer ended init; {need}")
+}
+
+fn too_few_processes(failure: Failure, cgroup: &Cgroup) -> Failure {
+    let Ok(stats) = cgroup.stats() else { return failure };
+    // A limit of 0 is none in the figures.
+    if stats.pids.limit == 0 || stats.pids.current < stats.pids.limit {
+        return failure;
+    }
+    let (limit, current) = (stats.pids.limit, stats.pids.current);
+    failure.hint(format!("the container's pids limit of {limit} is reached: {current} processes run, and this needs one more"))
 }
 
 /// Writes the pid, digits without a newline, under a temporary name, and renames it: who waits for the file finds it complete.
