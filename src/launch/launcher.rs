@@ -159,7 +159,9 @@ impl Walk<'_> {
             Err(failure) => match self.killed_at_birth() {
                 // A kernel bug (6.18, 7.2): a child is killed on its way into a control group if the caller's own group has ever
                 // been killed with cgroup.kill. It is made again, and moved.
-                Some(Exit::Signal(libc::SIGKILL)) if self.born_in_cgroup => self.steps(after, before.len(), false),
+                Some(Exit::Signal(libc::SIGKILL)) if self.born_in_cgroup && self.oom_kills() == 0 => {
+                    self.steps(after, before.len(), false).map_err(|failure| self.explain(failure, None))
+                }
                 exit => Err(self.explain(failure, exit)),
             },
             other => other,
@@ -191,12 +193,16 @@ impl Walk<'_> {
         if dead { child.wait().ok() } else { None }
     }
 
+    fn oom_kills(&self) -> u64 {
+        self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0)
+    }
+
     /// A process that vanished without a word was killed; the most frequent reason can be found out.
     fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
         let exit =
             exit.or_else(|| self.child.take().filter(|child| child.pidfd().is_some_and(process::pidfd_is_dead))?.wait().ok());
         let Some(cgroup) = &self.launch.cgroup else { return failure };
-        let oom = cgroup.oom_kills().ok().flatten().unwrap_or(0);
+        let oom = self.oom_kills();
         match exit {
             // It knows better than any hint that was given on suspicion.
             Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => Failure { hint: Some(too_little_memory(cgroup)), ..failure },
