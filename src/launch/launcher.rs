@@ -492,8 +492,8 @@ impl Walk<'_> {
     }
 }
 
-/// What init has been seen to need at least: its own pages, those of the page tables, and the stack and image of a small program.
-const LEAST_MEMORY: u64 = 1 << 20;
+/// What a start has been seen to need, with a program that does nothing.
+const LEAST_MEMORY: u64 = 256 << 10;
 
 fn too_little_memory(cgroup: &Cgroup) -> String {
     let limit = cgroup.stats().map(|stats| stats.memory.usage.limit).unwrap_or(0);

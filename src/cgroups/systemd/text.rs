@@ -145,9 +145,8 @@ impl<'a> Parser<'a> {
 
 fn scalar(word: &str, wanted: Option<&str>) -> Result<Value, String> {
     let bad = |kind: &str| format!("expected {kind}, found {word:?}");
-    match (word, wanted) {
-        ("true" | "false", None | Some("b")) => return Ok(Value::Bool(word == "true")),
-        _ => {}
+    if let ("true" | "false", None | Some("b")) = (word, wanted) {
+        return Ok(Value::Bool(word == "true"));
     }
     let (digits, radix) = word.strip_prefix("0x").map_or((word, 10), |digits| (digits, 16));
     macro_rules! number {
