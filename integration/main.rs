@@ -35,6 +35,7 @@ mod cgroups;
 mod config;
 mod crash;
 mod ctx;
+mod events;
 mod exec;
 mod hooks;
 mod idmap;
@@ -59,6 +60,7 @@ const ALL: &[&[runner::Test]] = &[
     lifecycle::TESTS,
     run::TESTS,
     exec::TESTS,
+    events::TESTS,
     namespaces::TESTS,
     netdev::TESTS,
     rootfs::TESTS,

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::error::{Doing, Failure};
 use crate::sys::fs::{self, Resolve};
+use crate::sys::process::Exit;
 use crate::sys::{At, CallError, CallResult};
 
 /// PROC_SUPER_MAGIC of linux/magic.h.
@@ -114,6 +115,17 @@ impl ProcFs {
         let parts = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
         let found = parts.and_then(|(name, rest)| Some((name.to_owned(), rest.chars().next()?)));
         found.ok_or_else(|| CallError::new("read", format!("/proc/{pid}/stat: {text:?}"), libc::EINVAL))
+    }
+
+    /// How a zombie ended, field 52 of proc_pid_stat(5); nothing for a process that lives.
+    ///
+    /// # Errors
+    /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
+    pub fn process_exit(&self, pid: i32) -> CallResult<Option<Exit>> {
+        let text = self.read(&format!("{pid}/stat"))?;
+        let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let status = fields.get(49).and_then(|field| field.parse().ok());
+        Ok(status.filter(|_| fields.first() == Some(&"Z")).map(Exit::from_wait_status))
     }
 
     /// State letter and start time (in clock ticks since boot) of a process, fields 3 and 22 of proc_pid_stat(5).

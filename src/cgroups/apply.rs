@@ -41,6 +41,41 @@ impl Cgroup {
         Ok(warnings)
     }
 
+    /// Carries out a change of limits, all of it or nothing: if a value is refused, or what has to be done `afterwards` fails, the
+    /// files get back what they had.
+    ///
+    /// # Errors
+    /// As [`Cgroup::apply`], or those of `afterwards`.
+    pub fn update(&self, plan: &CgroupPlan, afterwards: impl FnOnce() -> Result<(), Failure>) -> Result<Vec<Problem>, Failure> {
+        let before = self.snapshot(plan);
+        let done = self.apply(plan).and_then(|warnings| afterwards().map(|()| warnings));
+        if done.is_err() {
+            // Twice: of two values that bound each other one may be refused until the other is back.
+            for _ in 0..2 {
+                before.iter().rev().for_each(|(dir, file, value)| drop(dir.write(file, value)));
+            }
+        }
+        done
+    }
+
+    /// What the files that a plan writes say now, as it has to be written to be in force again.
+    fn snapshot<'a>(&'a self, plan: &'a CgroupPlan) -> Vec<(&'a Dir, &'a str, String)> {
+        let writes = plan.steps.iter().filter_map(|planned| match &planned.step {
+            Step::Write(write) => Some(write),
+            _ => None,
+        });
+        let files = writes.flat_map(|write| {
+            let instead = write.instead.iter().map(move |(file, value)| (write.place, file.as_str(), value.as_str()));
+            std::iter::once((write.place, write.file.as_str(), write.value.as_str())).chain(instead)
+        });
+        let saved = |(place, file, value): (usize, &'a str, &str)| {
+            let dir = self.at(place).ok()?;
+            let content = dir.read_if_present(file).ok()??;
+            Some((dir, file, previous(file, value, &content)))
+        };
+        files.filter_map(saved).collect()
+    }
+
     /// The inner result is the kernel's refusal, the outer one any other failure.
     fn step(&self, planned: &Planned<Step>) -> Result<CallResult<()>, Failure> {
         Ok(match &planned.step {
@@ -69,6 +104,29 @@ impl Cgroup {
             (Err(error), Some((file, value))) if error.is(libc::ENOENT) => dir.write(file, value),
             (other, _) => other,
         })
+    }
+}
+
+/// The value that undoes a write to a file with this content. In files that have a line per device it is the device's line, or
+/// what means that there is none.
+fn previous(file: &str, value: &str, content: &str) -> String {
+    let key = value.split(' ').next().filter(|key| key.contains(':') || file == "rdma.max" || *key == "default");
+    let Some(key) = key else {
+        // memory.oom_control of version 1 shows more than it takes.
+        let first = content.lines().next().unwrap_or_default();
+        return first.strip_prefix("oom_kill_disable ").unwrap_or(first).to_owned();
+    };
+    let line = content.lines().find(|line| line.split(' ').next() == Some(key));
+    line.map_or_else(|| format!("{key} {}", nothing(file)), str::to_owned)
+}
+
+/// How a file is told that a device has no setting.
+fn nothing(file: &str) -> &'static str {
+    match file {
+        "io.max" => "rbps=max wbps=max riops=max wiops=max",
+        "io.weight" | "io.bfq.weight" => "default",
+        "rdma.max" => "hca_handle=max hca_object=max",
+        _ => "0",
     }
 }
 
@@ -214,4 +272,22 @@ fn delegate(dir: &Dir, uid: u32) -> CallResult<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::previous;
+
+    #[test]
+    fn what_undoes_a_write() {
+        let io = "8:0 rbps=1 wbps=max riops=max wiops=max\n";
+        assert_eq!(previous("memory.max", "5", "max\n"), "max");
+        assert_eq!(previous("cpu.max", "5 6", "max 100000\n"), "max 100000");
+        assert_eq!(previous("cpuset.cpus", "0", "\n"), "");
+        assert_eq!(previous("io.max", "8:0 rbps=9", io), io.trim_end());
+        assert_eq!(previous("io.max", "8:16 rbps=9", io), "8:16 rbps=max wbps=max riops=max wiops=max");
+        assert_eq!(previous("blkio.throttle.read_bps_device", "8:0 9", ""), "8:0 0");
+        assert_eq!(previous("io.weight", "default 5", "default 100\n"), "default 100");
+        assert_eq!(previous("memory.oom_control", "1", "oom_kill_disable 0\nunder_oom 0\n"), "0");
+    }
 }

@@ -90,6 +90,12 @@ impl Dir {
             .map_err(|error| self.named(&error, OsStr::new(file), ""))
     }
 
+    /// Opens a file for reading and writing.
+    pub fn open_for_change(&self, file: &str) -> CallResult<OwnedFd> {
+        openat(At::from(&self.fd), Path::new(file), libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)
+            .map_err(|error| self.named(&error, OsStr::new(file), ""))
+    }
+
     /// Writes a value with one write(2).
     pub fn write(&self, file: &str, value: &str) -> CallResult<()> {
         let written = openat(At::from(&self.fd), Path::new(file), libc::O_WRONLY | libc::O_NOFOLLOW, 0).and_then(|fd| {

@@ -29,6 +29,7 @@ mod remove;
 pub mod stats;
 pub mod steps;
 pub mod systemd;
+pub mod watch;
 
 pub use cgroup::Cgroup;
 pub use create::{Survey, survey};

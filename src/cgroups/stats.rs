@@ -247,7 +247,7 @@ fn limit(dir: &Dir, file: &str, max: u64) -> CallResult<u64> {
 }
 
 /// Lines of a name and a number.
-fn pairs(content: &str) -> BTreeMap<String, u64> {
+pub(super) fn pairs(content: &str) -> BTreeMap<String, u64> {
     let pair = |line: &str| {
         let (name, value) = line.split_once(' ')?;
         Some((name.to_owned(), value.trim().parse().ok()?))

@@ -3,6 +3,7 @@
 pub mod arguments;
 pub mod create;
 pub mod delete;
+pub mod events;
 pub mod exec;
 pub mod features;
 pub mod kill;
@@ -83,6 +84,7 @@ enum Command {
     Exec(Box<exec::Args>),
     List(list::Args),
     Ps(ps::Args),
+    Events(events::Args),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Spec(spec::Args),
@@ -147,6 +149,7 @@ impl Cli {
             Command::Exec(args) => exec::run(&args, globals).map_err(|error| error.status(255)),
             Command::List(args) => list::run(&args, globals),
             Command::Ps(args) => ps::run(&args, globals),
+            Command::Events(args) => events::run(&args, globals),
             Command::Pause(args) => pause::pause(&args, globals),
             Command::Resume(args) => pause::resume(&args, globals),
             Command::Spec(args) => spec::run(&args),

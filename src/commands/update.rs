@@ -106,13 +106,16 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     if !problems.is_empty() {
         return Err(during(Error::config("resources", &problems)));
     }
-    if let Some(unit) = &container.record.cgroup.unit {
-        let properties = systemd::properties(&plan);
-        Manager::connect(unit.which)
-            .and_then(|mut manager| manager.set_properties(&unit.name, &properties))
-            .map_err(|failure| during(failure.into()))?;
+    let cgroup = container.cgroup().map_err(|failure| during(failure.into()))?;
+    let tell_systemd = || match &container.record.cgroup.unit {
+        Some(unit) => Manager::connect(unit.which)?.set_properties(&unit.name, &systemd::properties(&plan)),
+        None => Ok(()),
+    };
+    let mut told = cgroup.update(&plan, tell_systemd).map_err(|failure| during(failure.into()))?;
+    if container.record.cgroup.unit.is_some() {
+        // systemd has written its own idea of the values, which it rounds.
+        told = cgroup.apply(&plan).map_err(|failure| during(failure.into()))?;
     }
-    let told = container.cgroup()?.apply(&plan).map_err(|failure| during(failure.into()))?;
     for warning in findings.warnings.iter().chain(&told) {
         globals.log.warning(&warning.to_string());
     }

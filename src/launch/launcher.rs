@@ -159,7 +159,9 @@ impl Walk<'_> {
             Err(failure) => match self.killed_at_birth() {
                 // A kernel bug (6.18, 7.2): a child is killed on its way into a control group if the caller's own group has ever
                 // been killed with cgroup.kill. It is made again, and moved.
-                Some(Exit::Signal(libc::SIGKILL)) if self.born_in_cgroup => self.steps(after, before.len(), false),
+                Some(Exit::Signal(libc::SIGKILL)) if self.born_in_cgroup && self.oom_kills() == 0 => {
+                    self.steps(after, before.len(), false).map_err(|failure| self.explain(failure, None))
+                }
                 exit => Err(self.explain(failure, exit)),
             },
             other => other,
@@ -191,14 +193,21 @@ impl Walk<'_> {
         if dead { child.wait().ok() } else { None }
     }
 
+    fn oom_kills(&self) -> u64 {
+        self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0)
+    }
+
     /// A process that vanished without a word was killed; the most frequent reason can be found out.
     fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
         let exit =
             exit.or_else(|| self.child.take().filter(|child| child.pidfd().is_some_and(process::pidfd_is_dead))?.wait().ok());
-        let oom = self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0);
+        let Some(cgroup) = &self.launch.cgroup else { return failure };
+        let oom = self.oom_kills();
         match exit {
-            Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => {
-                failure.hint("the container's memory limit is too low to start: the kernel's OOM killer ended init")
+            // It knows better than any hint that was given on suspicion.
+            Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => Failure { hint: Some(too_little_memory(cgroup)), ..failure },
+            _ if failure.call.as_ref().is_some_and(|call| call.call == "clone3" && call.is(libc::EAGAIN)) => {
+                too_few_processes(failure, cgroup)
             }
             _ => failure,
         }
@@ -481,6 +490,25 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// What a start has been seen to need, with a program that does nothing.
+const LEAST_MEMORY: u64 = 256 << 10;
+
+fn too_little_memory(cgroup: &Cgroup) -> String {
+    let limit = cgroup.stats().map(|stats| stats.memory.usage.limit).unwrap_or(0);
+    let need = format!("a start needs {} KiB or more, and the program its own", LEAST_MEMORY >> 10);
+    format!("the container's memory limit of {limit} bytes is too low: the kernel's OOM killer ended init; {need}")
+}
+
+fn too_few_processes(failure: Failure, cgroup: &Cgroup) -> Failure {
+    let Ok(stats) = cgroup.stats() else { return failure };
+    // A limit of 0 is none in the figures.
+    if stats.pids.limit == 0 || stats.pids.current < stats.pids.limit {
+        return failure;
+    }
+    let (limit, current) = (stats.pids.limit, stats.pids.current);
+    failure.hint(format!("the container's pids limit of {limit} is reached: {current} processes run, and this needs one more"))
 }
 
 /// Writes the pid, digits without a newline, under a temporary name, and renames it: who waits for the file finds it complete.

@@ -329,6 +329,13 @@ pub fn unlock(fd: impl AsFd) -> CallResult<()> {
     check(ret.into(), "flock", || format!("{fd}, LOCK_UN")).map(drop)
 }
 
+/// Reads what there is, once, and forgets it.
+pub fn drain(fd: impl AsFd) {
+    let mut chunk = [0u8; 64];
+    // A descriptor that does not wait has nothing to say: that is no error here.
+    let _ = read(fd.as_fd(), &mut chunk);
+}
+
 /// read(2), retried after a signal.
 ///
 /// # Errors

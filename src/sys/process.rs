@@ -97,6 +97,11 @@ impl Exit {
             Self::Signal(signal) => 128 + signal,
         }
     }
+
+    /// From a status as wait(2) gives it.
+    pub fn from_wait_status(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) { Self::Signal(libc::WTERMSIG(status)) } else { Self::Code(libc::WEXITSTATUS(status)) }
+    }
 }
 
 /// waitid(2) for the end of one child.
@@ -170,6 +175,54 @@ pub fn poll(fds: &[(BorrowedFd<'_>, bool)], timeout: Option<Duration>) -> CallRe
         hangup: entry.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0,
     };
     Ok(list.iter().map(ready).collect())
+}
+
+/// poll(2) with the given events per descriptor, such as `POLLPRI`. Returns the events that came; none after a signal.
+///
+/// # Errors
+/// The kernel's, but not `EINTR`.
+pub fn poll_for(fds: &[(BorrowedFd<'_>, i16)], timeout: Option<Duration>) -> CallResult<Vec<i16>> {
+    let entry = |(fd, events): &(BorrowedFd<'_>, i16)| libc::pollfd { fd: fd.as_raw_fd(), events: *events, revents: 0 };
+    let mut list: Vec<libc::pollfd> = fds.iter().map(entry).collect();
+    // Rounded up, so that the rest of a millisecond is not spun away.
+    let millis = timeout.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
+    // SAFETY: the list has the given length and outlives the call.
+    let ret = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, millis) };
+    match check(ret.into(), "poll", || format!("{} descriptors, {millis}", list.len())) {
+        Err(error) if error.is(libc::EINTR) => return Ok(vec![0; list.len()]),
+        other => other?,
+    };
+    Ok(list.iter().map(|entry| entry.revents).collect())
+}
+
+/// eventfd(2), which does not wait when it is read.
+///
+/// # Errors
+/// The kernel's.
+pub fn eventfd() -> CallResult<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    check_fd(ret, "eventfd", || "0, EFD_CLOEXEC | EFD_NONBLOCK")
+}
+
+/// `PIDFD_GET_INFO` of linux/pidfd.h, with the first version of its structure: 64 bytes.
+const PIDFD_GET_INFO: u64 = 0xc040_ff0b;
+const PIDFD_INFO_EXIT: u32 = 1 << 3;
+
+/// How a process ended, from its pidfd (Linux 6.15, once somebody has waited for it). Nothing if that is not known.
+///
+/// # Errors
+/// The kernel's; `ENOTTY` before Linux 6.13.
+pub fn pidfd_exit(pidfd: impl AsFd) -> CallResult<Option<Exit>> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // mask, cgroupid, eleven ids, exit code.
+    let mut info = [0u32; 16];
+    info[0] = PIDFD_INFO_EXIT;
+    // SAFETY: the kernel writes at most the 64 bytes that the number of the request says.
+    let ret = unsafe { libc::ioctl(fd, PIDFD_GET_INFO, info.as_mut_ptr()) };
+    check(ret.into(), "ioctl", || format!("{fd}, PIDFD_GET_INFO"))?;
+    let known = info[0] & PIDFD_INFO_EXIT != 0;
+    Ok(known.then(|| Exit::from_wait_status(info[15].cast_signed())))
 }
 
 /// poll(2) for urgent data (`POLLPRI`), by which kernel files such as cgroup.events announce a change. False after the

@@ -238,7 +238,10 @@ impl Manager {
     /// If systemd refuses; nothing is changed then.
     pub fn set_properties(&mut self, name: &str, properties: &[Planned<Property>]) -> Result<(), Failure> {
         let body = [Value::text(name), Value::Bool(true), list(pairs(properties))];
-        self.call("SetUnitProperties", &body).map(drop).doing(|| format!("change systemd unit {name}"))
+        let doing = || format!("change systemd unit {name}");
+        self.call("SetUnitProperties", &body).doing(doing)?;
+        // systemd writes the files after it has answered, and before it looks at the next message.
+        self.is_loaded(name).map(drop).doing(doing)
     }
 
     /// Moves a process of the caller's into a unit: where the caller may not write to the cgroup that both have in common.
