@@ -6,16 +6,18 @@
 #   N=30               rounds of `bench` (default: 15)
 #   VM_TESTS=all       every test in `vm-test` (default: those that depend on the kernel's and systemd's ways)
 #   ENGINES="docker podman"  which of `engines` run: parts of "engine: scenario" (default: all)
+#   VALIDATION=folder  for `conformance`: a checkout of opencontainers/runtime-tools in which
+#                      `make runtimetest validation-executables` was done (Go 1.21 or newer)
 #   SCENARIOS="run list"  which scenarios `bench` takes (default: all)
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help build demo test vm-test check engines bench floor install clean
+.PHONY: help build demo test vm-test check engines conformance bench floor install clean
 
 help: ## print this list (the default)
 	@echo 'Targets of rt:'
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 build: ## build the static release binary bin/rt, installing what that needs
 	scripts/build
@@ -35,6 +37,10 @@ check: ## formatting, lints and documentation, warnings are errors
 engines: $(if $(RT),,bin/rt) ## real engines with rt as their runtime, and with runc as control (root; installs them)
 	engines/install
 	python3 -B engines $(ENGINES)
+
+conformance: $(if $(RT),,bin/rt) ## run opencontainers/runtime-tools' validation suite (VALIDATION=...), as root, writes docs/conformance.md
+	@test -n '$(VALIDATION)' || { echo 'usage: make conformance VALIDATION=<built checkout of runtime-tools>' >&2; exit 2; }
+	conformance/run $(if $(RT),--rt '$(RT)') --write docs/conformance.md '$(VALIDATION)'
 
 bench: ## compare bin/rt with the kernel's floor and with other runtimes, writes docs/bench/
 	scripts/bench

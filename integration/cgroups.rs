@@ -20,6 +20,7 @@ tests! {
         an_impossible_cpuset_is_refused,
         devices_are_denied_but_the_default_ones,
         an_allowed_device_can_be_opened,
+        version_1_lists_device_rules_in_their_order,
         init_is_in_its_cgroup,
         the_path_is_the_configured_one,
         a_relative_path_lies_below_the_caller_s,
@@ -150,6 +151,27 @@ fn an_allowed_device_can_be_opened(ctx: &Ctx) -> Outcome {
         let output = ctx.sh_with(script, |c| c["linux"]["resources"] = json!({ "devices": [denied, allowed] }));
         assert_eq!(output, expected, "{access}");
     }
+    Pass
+}
+
+fn version_1_lists_device_rules_in_their_order(ctx: &Ctx) -> Outcome {
+    if unified() {
+        return Outcome::Skip("version 2 has no device list".to_owned());
+    }
+    needs_rt!(ctx, "runc sorts them");
+    let path = ctx.fresh("/rt-devices");
+    let _container = limited(
+        ctx,
+        &path,
+        json!({ "devices": [
+            { "allow": false, "access": "rwm" },
+            { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm" },
+            { "allow": true, "type": "b", "major": 8, "minor": 20, "access": "rw" },
+            { "allow": true, "type": "b", "major": 10, "minor": 200, "access": "r" },
+        ] }),
+    );
+    let list = read(&folder("devices", &path).join("devices.list"));
+    assert!(list.starts_with("c 10:229 rwm\nb 8:20 rw\nb 10:200 r\nc *:* m\n"), "{list}");
     Pass
 }
 

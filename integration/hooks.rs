@@ -33,6 +33,8 @@ tests! {
         a_timeout_of_zero_is_refused,
         hooks_of_create_see_the_id_in_use,
         no_descriptor_leaks_into_hooks,
+        hooks_of_create_need_no_cgroup_mount,
+        a_poststart_hook_finds_a_program_that_has_begun,
     }
 }
 
@@ -289,5 +291,34 @@ fn no_descriptor_leaks_into_hooks(ctx: &Ctx) -> Outcome {
     }));
     container.run_command(&[]).after("exec 9</etc").run().ok();
     assert_eq!(read(log.as_ref()), "");
+    Pass
+}
+
+fn hooks_of_create_need_no_cgroup_mount(ctx: &Ctx) -> Outcome {
+    let log = ctx.path("log");
+    ctx.create(|c| {
+        c["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+        for kind in ["prestart", "createRuntime", "createContainer"] {
+            hooks(c, kind, &[&format!("echo {kind} >> {log}")]);
+        }
+    });
+    assert_eq!(read(log.as_ref()), "prestart\ncreateRuntime\ncreateContainer\n");
+    Pass
+}
+
+fn a_poststart_hook_finds_a_program_that_has_begun(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "with the others it is a race");
+    for _ in 0..5 {
+        let log = ctx.path("log");
+        let container = ctx.create(|c| {
+            config::shell(c, "echo program >> /tmp/log");
+            let inside = format!("{}/tmp/log", ctx.path("link"));
+            hooks(c, "poststart", &[&format!("cp {inside} {log}; echo hook >> {log}")]);
+        });
+        std::os::unix::fs::symlink(container.bundle.rootfs("/"), ctx.path("link")).unwrap();
+        container.start().ok();
+        assert_eq!(read(log.as_ref()), "program\nhook\n");
+        fs::remove_file(ctx.path("link")).unwrap();
+    }
     Pass
 }

@@ -31,6 +31,9 @@ tests! {
         an_id_is_usable_again_after_delete,
         init_belongs_to_the_caller_of_create,
         stopped_while_nobody_has_reaped_init,
+        a_container_without_a_process_is_made_and_removed,
+        a_signal_right_after_start_finds_its_handler,
+        a_bundle_that_is_its_own_root,
     }
     Root { a_lost_config_json_does_not_matter_to_delete }
 }
@@ -246,6 +249,45 @@ fn a_lost_config_json_does_not_matter_to_delete(ctx: &Ctx) -> Outcome {
     std::fs::remove_file(container.bundle.dir.join("config.json")).unwrap();
     container.stop();
     container.delete().ok();
+    Pass
+}
+
+fn a_container_without_a_process_is_made_and_removed(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc refuses it in create");
+    let container = ctx.create(|c| drop(c.as_object_mut().unwrap().remove("process")));
+    assert_eq!(container.status(), "created");
+    let began = std::time::Instant::now();
+    container.start().exits(1).refused("process is missing");
+    assert_eq!(container.status(), "created");
+    container.delete().ok();
+    // Its init holds nothing that other commands wait for.
+    assert!(began.elapsed().as_secs() < 5);
+    Pass
+}
+
+fn a_signal_right_after_start_finds_its_handler(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others send it at once");
+    for _ in 0..5 {
+        let container = ctx.create(|c| config::shell(c, "trap 'echo caught; exit' TERM; sleep 1000 & wait"));
+        container.start().ok();
+        container.kill("TERM").ok();
+        container.wait_for("stopped");
+        assert_eq!(container.printed(), "caught\n");
+    }
+    Pass
+}
+
+fn a_bundle_that_is_its_own_root(ctx: &Ctx) -> Outcome {
+    let bundle = ctx.bundle(|c| config::shell(c, "test -e /config.json && echo here"));
+    let (root, path) = (bundle.rootfs("/"), bundle.path().to_owned());
+    for entry in std::fs::read_dir(&root).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::rename(entry.path(), format!("{path}/{}", entry.file_name().to_str().unwrap())).unwrap();
+    }
+    std::fs::remove_dir(&root).unwrap();
+    bundle.edit(|c| c["root"]["path"] = json!("."));
+    let container = ctx.container(bundle);
+    assert_eq!(container.run_command(&[]).run().ok().stdout, "here\n");
     Pass
 }
 

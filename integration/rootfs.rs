@@ -45,6 +45,8 @@ tests! {
         overlay_is_mounted,
         a_recursive_read_only_mount,
         each_propagation_per_mount,
+        a_shared_mount_is_listed_at_its_place,
+        a_mount_in_a_shared_mount_arrives_on_the_host,
         root_propagation_is_private_by_default,
         root_propagation_shared,
         a_mount_on_the_host_arrives_in_a_slave,
@@ -357,6 +359,39 @@ fn each_propagation_per_mount(ctx: &Ctx) -> Outcome {
         assert_eq!(tag.contains("shared:"), kind.ends_with("shared"), "{kind}: {tag}");
         assert_eq!(tag.contains("unbindable"), kind.ends_with("unbindable"), "{kind}: {tag}");
     }
+    Pass
+}
+
+fn a_shared_mount_is_listed_at_its_place(ctx: &Ctx) -> Outcome {
+    let source = ctx.host_dir("source", "file", "");
+    let output = ctx.sh_with("grep -o ' /p/[a-z]* ' /proc/self/mountinfo", |c| {
+        config::mount(c, "tmpfs", "tmpfs", "/p/first", &[]);
+        config::mount(c, "bind", &source, "/p/second", &["rbind", "rshared"]);
+        config::mount(c, "tmpfs", "tmpfs", "/p/third", &[]);
+        config::mount(c, "bind", &source, "/p/fourth", &["bind", "shared"]);
+    });
+    let points: Vec<&str> = output.split_whitespace().collect();
+    assert_eq!(points, ["/p/first", "/p/second", "/p/third", "/p/fourth"]);
+    Pass
+}
+
+fn a_mount_in_a_shared_mount_arrives_on_the_host(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others want rootfsPropagation to be shared, too");
+    let source = ctx.host_dir("source", "file", "");
+    fs::create_dir(format!("{source}/later")).unwrap();
+    let container = ctx.container(ctx.bundle(|c| {
+        config::mount(c, "bind", &source, "/mnt", &["rbind", "rshared"]);
+        config::capabilities(c, &["CAP_SYS_ADMIN"]);
+        config::shell(c, "mount -t tmpfs tmpfs /mnt/later; sleep 1000");
+    }));
+    let rt = format!("{} --root {}", ctx.runtime().display(), ctx.path("state"));
+    let (id, bundle) = (&container.id, container.bundle.path());
+    let script = format!(
+        "mount --bind {source} {source} && mount --make-shared {source} && {rt} run -d -b {bundle} {id} >/dev/null 2>&1; \
+         for i in 1 2 3 4 5 6 7 8 9; do grep -o '/later ' /proc/self/mountinfo && break; sleep 0.2; done; {rt} delete --force {id}"
+    );
+    let output = ctx.command(&["unshare", "-m", "sh", "-c", &script]).run().ok();
+    assert_eq!(output.text().trim(), "/later", "{output}");
     Pass
 }
 

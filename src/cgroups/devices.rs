@@ -195,13 +195,18 @@ fn parse_number(value: Option<i64>) -> Result<Option<u32>, String> {
 ///
 /// The defaults stand behind the last rule that denies everything: engines begin their lists with one, and a container
 /// without /dev/null is not what they mean. Rules behind it can take the defaults away.
+///
+/// Among permissions the order means nothing, so those that the config begins with stand before the defaults: devices.list of
+/// version 1, which is read to check the config, then begins as the config does.
 fn list(configured: &[(Field, Rule)], listed: &[Device]) -> Vec<Rule> {
     let total = configured.iter().rposition(|(_, rule)| rule.is_total());
-    let rest = configured.iter().skip(total.map_or(0, |at| at + 1)).map(|(_, rule)| *rule);
+    let rest: Vec<Rule> = configured.iter().skip(total.map_or(0, |at| at + 1)).map(|(_, rule)| *rule).collect();
     if total.is_some_and(|at| configured[at].1.allow) {
         return [Rule::all(true)].into_iter().chain(rest).collect();
     }
-    [Rule::all(false)].into_iter().chain(DEFAULTS).chain(listed.iter().filter_map(listed_rule)).chain(rest).collect()
+    let (permitted, rest) = rest.split_at(rest.iter().take_while(|rule| rule.allow).count());
+    let defaults = DEFAULTS.into_iter().chain(listed.iter().filter_map(listed_rule));
+    [Rule::all(false)].into_iter().chain(permitted.iter().copied()).chain(defaults).chain(rest.iter().copied()).collect()
 }
 
 /// A device of `linux.devices` may be used; FIFOs are no devices.
@@ -279,10 +284,18 @@ mod tests {
         let configured =
             rules(r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#);
         let texts = texts(&list(&configured, &[]));
-        assert_eq!(texts[0], "deny a *:* rwm");
-        assert_eq!(texts[1], "allow c *:* m");
-        assert_eq!(texts.last().unwrap(), "allow c 10:229 rw");
+        assert_eq!(texts[..3], ["deny a *:* rwm", "allow c 10:229 rw", "allow c *:* m"]);
         assert_eq!(texts.len(), 13);
+    }
+
+    #[test]
+    fn defaults_can_be_taken_away() {
+        let configured = rules(
+            r#"[{"allow":false},{"allow":true,"type":"b","major":8},{"allow":false,"type":"c","major":1},{"allow":true,"type":"b","major":9}]"#,
+        );
+        let texts = texts(&list(&configured, &[]));
+        assert_eq!(texts[..3], ["deny a *:* rwm", "allow b 8:* rwm", "allow c *:* m"]);
+        assert_eq!(texts[13..], ["deny c 1:* rwm", "allow b 9:* rwm"]);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use clap::Args as ClapArgs;
 
 use crate::error::{Doing, Error};
+use crate::launch::init::{BEGINNING, let_begin};
+use crate::procfs::ProcFs;
 use crate::state::{Container, Status};
 use crate::sys::process;
 
@@ -109,7 +111,13 @@ fn send(container: &Container, signal: i32, all: bool) -> Result<(), Error> {
     }
     let alive = matches!(container.status, Status::Created | Status::Running | Status::Paused);
     let stopped = || Error::new("not-running", format!("container not running (status {})", container.status));
-    let (_, pidfd) = container.init().filter(|_| alive).ok_or_else(stopped)?;
+    let (init, pidfd) = container.init().filter(|_| alive).ok_or_else(stopped)?;
+    if container.status == Status::Running && !matches!(signal, libc::SIGKILL | libc::SIGSTOP | libc::SIGCONT) {
+        // The first process of a pid namespace never sees a signal that it has not set a handler for (pid_namespaces(7)): sent
+        // right after start, it would be lost.
+        let within = BEGINNING.saturating_sub(container.directory.age()?);
+        let_begin(init, within, &ProcFs::open()?);
+    }
     let mut killed = false;
     if signal == libc::SIGKILL && !container.has_own_pid_namespace() {
         // The kernel ends the others with the first process only in a pid namespace of their own.

@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 
 use crate::error::{Doing, Error, Failure};
 use crate::hooks::{self, Moment};
-use crate::launch::init::confirm_execution;
+use crate::launch::init::{BEGINNING, confirm_execution, let_begin};
 use crate::procfs::ProcFs;
 use crate::state::store::FIFO;
 use crate::state::{Container, Record, Status, lifecycle};
@@ -97,6 +97,9 @@ fn listen(fifo: &OwnedFd, pidfd: &OwnedFd) -> Result<Vec<u8>, Failure> {
 pub fn poststart(record: &Record) -> Result<(), Failure> {
     if record.poststart.is_empty() {
         return Ok(());
+    }
+    if let Some(init) = &record.init {
+        let_begin(*init, BEGINNING, &ProcFs::open()?);
     }
     let state = lifecycle::state_document(record, Status::Running).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();

@@ -6,11 +6,12 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks::{self, HookStep};
 use crate::lsm;
-use crate::namespaces::join;
+use crate::namespaces::{Kind, join};
 use crate::plan::{InitStep, Plan, StartSignal};
 use crate::process::{ProcessStep, capabilities, program, rlimits, terminal, user};
 use crate::procfs::ProcFs;
@@ -19,6 +20,7 @@ use crate::rootfs::steps::OpenedBy;
 use crate::rootfs::{Root, RootfsStep, devices, mounts, paths, switch};
 use crate::seccomp::Listener;
 use crate::seccomp::notify::Courier;
+use crate::state::record::ProcessRef;
 use crate::sys::process::Image;
 use crate::sys::{fs, mount, process, signal, socket};
 
@@ -45,10 +47,30 @@ pub fn confirm_execution(pid: i32, procfs: &ProcFs) -> Result<(), Failure> {
                     let hint = "a seccomp profile that kills on execve(2) has this effect";
                     return Err(Failure::because("init was killed before it could execute the program").hint(hint));
                 }
-                std::thread::sleep(std::time::Duration::from_micros(50));
+                std::thread::sleep(Duration::from_micros(50));
             }
             // Renamed, or ended and reaped: a short program.
             _ => return Ok(()),
+        }
+    }
+}
+
+/// How long a program may take to begin before others go on all the same.
+pub const BEGINNING: Duration = Duration::from_millis(100);
+/// The pause between two looks at it.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// Waits until the program waits for something itself, or has ended; a program that does neither gets a bounded time.
+///
+/// At the end of execve(2) not one instruction of the program has run. What it does first without waiting for anybody (setting its
+/// signal handlers, a line of output) is done when it sleeps or has ended; runnable, or waiting for its own pages to be read (R and D
+/// in proc_pid_stat(5)), it is still on its way there.
+pub fn let_begin(init: ProcessRef, within: Duration, procfs: &ProcFs) {
+    let deadline = Instant::now() + within;
+    while Instant::now() < deadline {
+        match procfs.process_stat(init.pid) {
+            Ok(('R' | 'D', start_time)) if start_time == init.start_time => std::thread::sleep(PAUSE),
+            _ => return,
         }
     }
 }
@@ -168,7 +190,8 @@ impl Init<'_> {
                 Ok(())
             }
             RootfsStep::Mount(mount) => {
-                let warning = mounts::mount(mount, self.root()?, &self.handles.sources, &self.handles.procfs)?;
+                let host = self.handles.namespaces.get(&Kind::Mount);
+                let warning = mounts::mount(mount, self.root()?, &self.handles.sources, host, &self.handles.procfs)?;
                 self.handles.sources.remove(&mount.index);
                 warning.map_or(Ok(()), |warning| self.link()?.send(&FromInit::Warned(warning), None))
             }

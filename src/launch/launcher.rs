@@ -228,6 +228,10 @@ impl Walk<'_> {
                 Ok(())
             }
             LauncherStep::MapIds { index, map } => self.map_ids(*index, map),
+            LauncherStep::FindSource { index, path } => {
+                self.launch.handles.sources.insert(*index, fs::openat(crate::sys::At::Cwd, path, libc::O_PATH, 0)?);
+                Ok(())
+            }
             LauncherStep::OpenNamespace { kind, path } => {
                 self.launch.handles.namespaces.insert(*kind, join::open(*kind, path)?);
                 Ok(())

@@ -126,7 +126,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     check_terminal(terminal, request, findings);
     let topology = topology(&namespaces, host);
-    let mut process = process.unwrap_or_default();
+    let mut process = process.unwrap_or_else(process_plan::without_process);
     let oom_score = if topology == Topology::Bridged { for_the_bridge(&mut process) } else { None };
     let parts = Parts {
         request,
@@ -359,6 +359,9 @@ impl Parts<'_> {
                     kind @ MountKind::Filesystem { .. } if mount.id_map.is_some() => {
                         LauncherStep::MakeFilesystem { index: mount.index, kind: kind.clone() }
                     }
+                    MountKind::Bind { source, opened_by: OpenedBy::InitOutside, .. } => {
+                        LauncherStep::FindSource { index: mount.index, path: source.clone() }
+                    }
                     _ => continue,
                 },
                 _ => continue,
@@ -370,6 +373,10 @@ impl Parts<'_> {
                 let step = LauncherStep::MapIds { index: mount.index, map: map.clone() };
                 steps.push(Planned { step, origin: planned.origin.clone() });
             }
+        }
+        if let Some(found) = steps.iter().find(|planned| matches!(planned.step, LauncherStep::FindSource { .. })) {
+            let step = LauncherStep::OpenNamespace { kind: Kind::Mount, path: PathBuf::from("/proc/self/ns/mnt") };
+            steps.push(Planned { step, origin: found.origin.clone() });
         }
         if let Some(path) = &self.request.console_socket {
             steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));

@@ -157,6 +157,13 @@ pub enum LauncherStep {
         /// How.
         map: MountMap,
     },
+    /// Finds the source of a bind mount; init clones it.
+    FindSource {
+        /// The number of the mount.
+        index: usize,
+        /// Where it is.
+        path: PathBuf,
+    },
     /// Opens a namespace to be joined and checks its type.
     OpenNamespace {
         /// Its kind.
@@ -361,6 +368,7 @@ impl fmt::Display for LauncherStep {
             }
             Self::MakeFilesystem { index, .. } => write!(f, "make the filesystem of mounts[{index}]"),
             Self::MapIds { index, map } => write!(f, "map the ids of mounts[{index}]{map}"),
+            Self::FindSource { path, .. } => write!(f, "find mount source {}", path.display()),
             Self::OpenNamespace { kind, path } => write!(f, "open {kind} namespace {}", path.display()),
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
             Self::ConnectListener { path } => write!(f, "connect to the seccomp agent at {}", path.display()),

@@ -113,6 +113,16 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> ProcessPlan {
     plan
 }
 
+/// The plan of a container without a process: its init waits until it is killed, and holds nothing that is the launcher's.
+pub fn without_process() -> ProcessPlan {
+    let close = ProcessStep::CloseDescriptors { preserve: 0 };
+    ProcessPlan {
+        first: vec![Planned::new(ProcessStep::NewSession, Origin::Default("a session of its own"))],
+        become_user: vec![Planned::new(close, Origin::Default("no descriptor of the caller's"))],
+        ..ProcessPlan::default()
+    }
+}
+
 /// PER_LINUX and PER_LINUX32 of linux/personality.h; the specification knows no flags.
 fn personality(config: &crate::spec::Personality, findings: &mut Findings) -> Option<u32> {
     let field = Field::new("linux.personality");

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Doing, Failure};
 use crate::procfs::ProcFs;
 use crate::sys::mount::{self as call, SetAttr};
-use crate::sys::{At, CallError, fs};
+use crate::sys::{At, CallError, fs, ns};
 
 use super::options::{Change, PropagationChange};
 use super::root::{InRoot, MountPoint, Root};
@@ -17,7 +17,7 @@ use super::{cgroup_mount, copy_up};
 /// The kernel's limit of an option value in fsconfig(2), with its NUL.
 const MAX_FSCONFIG: usize = 256;
 
-/// The trees that the launcher has opened, by the number of their mount.
+/// The trees that the launcher has opened (or found, as `O_PATH` descriptors), by the number of their mount.
 pub type Sources = BTreeMap<usize, OwnedFd>;
 
 /// A clone of a host tree, for the launcher (with its rights) or init (in its namespace).
@@ -28,18 +28,54 @@ pub fn open_source(source: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
     Ok(call::open_tree_clone(At::Cwd, source, recursive, true)?)
 }
 
+/// A clone of what the launcher has found, made in the host's mount namespace, from where init comes back at once.
+///
+/// setns(2) moves root and working directory to the root of the namespace; the caller's root may be another one (chroot).
+fn clone_outside(found: &OwnedFd, recursive: bool, host: Option<&OwnedFd>, procfs: &ProcFs) -> Result<OwnedFd, Failure> {
+    let host = host.ok_or_else(|| Failure::because("the host's mount namespace was not opened"))?;
+    let own = procfs.open_namespace("self/ns/mnt").doing(|| "open the container's mount namespace")?;
+    let place = |path: &str| fs::openat(At::Cwd, Path::new(path), libc::O_PATH | libc::O_DIRECTORY, 0);
+    let (root, cwd) = (place("/")?, place(".")?);
+    ns::setns(host, libc::CLONE_NEWNS).doing(|| "go back to the host's mount namespace")?;
+    let cloned = call::open_tree_clone(At::from(found), Path::new(""), recursive, false);
+    ns::setns(&own, libc::CLONE_NEWNS).doing(|| "return to the container's mount namespace")?;
+    fs::fchdir(&root)?;
+    fs::chroot(Path::new("."))?;
+    fs::fchdir(&cwd)?;
+    Ok(cloned?)
+}
+
 /// What happened instead of what was planned: to be told to the user.
 pub type Warning = Option<String>;
 
-/// Carries a mount out.
+/// Carries a mount out. `host` is the host's mount namespace, if the plan needs it.
 ///
 /// # Errors
 /// The kernel's.
-pub fn mount(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs) -> Result<Warning, Failure> {
+pub fn mount(
+    step: &MountStep,
+    root: &Root,
+    sources: &Sources,
+    host: Option<&OwnedFd>,
+    procfs: &ProcFs,
+) -> Result<Warning, Failure> {
     match &step.kind {
         MountKind::Filesystem { .. } => filesystem(step, root, sources, procfs),
         MountKind::Bind { source, recursive, opened_by } => {
-            bind(step, root, sources, source, *recursive, *opened_by).map(|()| None)
+            let opened;
+            let by_launcher = || sources.get(&step.index).ok_or_else(|| Failure::because("the source was not opened"));
+            let detached = match opened_by {
+                OpenedBy::Launcher => by_launcher()?,
+                OpenedBy::Init => {
+                    opened = open_source(source, *recursive)?;
+                    &opened
+                }
+                OpenedBy::InitOutside => {
+                    opened = clone_outside(by_launcher()?, *recursive, host, procfs)?;
+                    &opened
+                }
+            };
+            bind(step, root, detached).map(|()| None)
         }
         MountKind::Cgroup(mount) => {
             let target = root.mount_point(&step.destination, MountPoint::Directory)?;
@@ -183,22 +219,7 @@ fn sysfs_stand_in(step: &MountStep, target: &OwnedFd) -> Result<String, Failure>
     ))
 }
 
-fn bind(
-    step: &MountStep,
-    root: &Root,
-    sources: &Sources,
-    source: &Path,
-    recursive: bool,
-    opened_by: OpenedBy,
-) -> Result<(), Failure> {
-    let opened;
-    let detached = match opened_by {
-        OpenedBy::Launcher => sources.get(&step.index).ok_or_else(|| Failure::because("the source was not opened"))?,
-        OpenedBy::Init => {
-            opened = open_source(source, recursive)?;
-            &opened
-        }
-    };
+fn bind(step: &MountStep, root: &Root, detached: &OwnedFd) -> Result<(), Failure> {
     let kind = if fs::fstat(detached)?.is_dir() { MountPoint::Directory } else { MountPoint::File };
     let target = root.mount_point(&step.destination, kind)?;
     change(detached, step.own, false)?;

@@ -286,10 +286,15 @@ fn is_default_of_superblock(key: &str) -> bool {
 }
 
 /// A mount that shall be shared with the host has to be cloned in the host's mount namespace: in the container's every mount is a
-/// slave already.
+/// slave already. Init does it when its turn comes, because mountinfo lists mounts by age since Linux 6.8: cloned by the launcher it
+/// would stand before mounts that are listed before it.
 fn source_opener(input: &Input<'_>, propagation: &[PropagationChange]) -> OpenedBy {
     let shared = propagation.iter().any(|change| change.flag == libc::MS_SHARED);
-    if launcher_opens(input) || (shared && input.host.privileged()) { OpenedBy::Launcher } else { OpenedBy::Init }
+    match shared && input.host.privileged() {
+        _ if launcher_opens(input) => OpenedBy::Launcher,
+        true if input.namespaces.is_new(Kind::Mount) => OpenedBy::InitOutside,
+        _ => OpenedBy::Init,
+    }
 }
 
 fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<CgroupMount> {

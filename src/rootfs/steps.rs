@@ -19,6 +19,8 @@ pub enum OpenedBy {
     Launcher,
     /// Init, in its own mount namespace.
     Init,
+    /// Init, from what the launcher has found, and in the launcher's mount namespace: the clone stays a peer of the host's mount.
+    InitOutside,
 }
 
 /// What is mounted.

@@ -4,6 +4,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Doing, Error, Failure};
 use crate::id::ContainerId;
@@ -186,6 +187,15 @@ impl Directory {
     /// The id of its container.
     pub fn id(&self) -> &ContainerId {
         &self.id
+    }
+
+    /// How long ago a file in it was made, replaced or removed: start removes the fifo.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn age(&self) -> Result<Duration, Failure> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(now.saturating_sub(fs::fstat(&self.fd)?.modified))
     }
 
     /// Its descriptor.

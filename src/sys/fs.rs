@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{At, CallError, CallResult, c_path, check, check_fd, check_int};
 
@@ -77,6 +78,8 @@ pub struct Stat {
     pub dev: u64,
     /// Inode number.
     pub ino: u64,
+    /// Last change of the content, since 1970.
+    pub modified: Duration,
 }
 
 impl Stat {
@@ -114,6 +117,7 @@ pub fn fstatat(at: At<'_>, path: &Path, flags: i32) -> CallResult<Stat> {
         rdev: out.st_rdev,
         dev: out.st_dev,
         ino: out.st_ino,
+        modified: Duration::new(out.st_mtime.try_into().unwrap_or(0), out.st_mtime_nsec.try_into().unwrap_or(0)),
     })
 }
 
