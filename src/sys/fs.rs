@@ -76,6 +76,8 @@ pub struct Stat {
     pub rdev: u64,
     /// Device of the filesystem.
     pub dev: u64,
+    /// Size in bytes of a regular file.
+    pub size: u64,
     /// Inode number.
     pub ino: u64,
     /// Last change of the content, since 1970.
@@ -116,6 +118,7 @@ pub fn fstatat(at: At<'_>, path: &Path, flags: i32) -> CallResult<Stat> {
         gid: out.st_gid,
         rdev: out.st_rdev,
         dev: out.st_dev,
+        size: out.st_size.cast_unsigned(),
         ino: out.st_ino,
         modified: Duration::new(out.st_mtime.try_into().unwrap_or(0), out.st_mtime_nsec.try_into().unwrap_or(0)),
     })
