@@ -12,6 +12,7 @@ use crate::hooks::{self, Moment};
 use crate::id::ContainerId;
 use crate::log::Log;
 use crate::plan::Findings;
+use crate::resctrl;
 use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Container, Directory, Record, Status, Store, lifecycle};
 use crate::sys::{At, cred, fs, mount, process};
@@ -84,6 +85,7 @@ pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Fa
         Manager::connect(unit.which)?.stop(&unit.name)?;
     }
     if let Some(record) = &record {
+        record.resctrl.as_ref().map_or(Ok(()), resctrl::group::remove)?;
         unmount(record, log);
         if record.phase != Phase::Creating {
             poststop(record, log);

@@ -227,6 +227,7 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         memory_policy: linux.memory_policy,
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
         net_devices: linux.net_devices,
+        resctrl: prepared.plan.resctrl.as_ref().map(crate::resctrl::group::record),
         poststart: hooks.poststart,
         poststop: hooks.poststop,
         host_mounts: prepared.plan.host_mounts(),

@@ -2,7 +2,7 @@
 //!
 //! Probed once per command, and only what the config asks about; in tests it is a fixture.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -32,6 +32,8 @@ pub struct Host {
     pub apparmor: bool,
     /// SELinux is active.
     pub selinux: bool,
+    /// Where resctrl is mounted.
+    pub resctrl: Option<PathBuf>,
 }
 
 /// The inode number of the initial user namespace (PROC_USER_INIT_INO).
@@ -48,8 +50,10 @@ impl Host {
         let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
         let process = spec.process.as_ref();
         let labels_mounts = spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some());
+        let wants_resctrl = spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some());
+        let resctrl = if wants_resctrl { resctrl_mount() } else { None };
         let cgroups = if systemd { cgroups::probe_systemd(id, required)? } else { cgroups::probe(id, path, required)? };
-        Ok(Self { cgroups, ..caller }.with_lsm(process, labels_mounts))
+        Ok(Self { cgroups, resctrl, ..caller }.with_lsm(process, labels_mounts))
     }
 
     /// Looks for the security modules that a process asks for.
@@ -82,6 +86,7 @@ impl Host {
             cgroups_required: initial_user_namespace && caps.effective >> crate::process::capabilities::SYS_ADMIN & 1 == 1,
             apparmor: false,
             selinux: false,
+            resctrl: None,
         })
     }
 
@@ -107,6 +112,7 @@ impl Host {
             cgroups_required: true,
             apparmor: false,
             selinux: false,
+            resctrl: None,
         }
     }
 
@@ -123,4 +129,18 @@ impl Host {
 /// The kernel's own word (aa_is_enabled(2)).
 fn apparmor_enabled() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|content| content.starts_with(b"Y"))
+}
+
+/// RDTGROUP_SUPER_MAGIC of linux/magic.h.
+const RESCTRL_MAGIC: i64 = 0x0765_5821;
+
+/// The usual place of resctrl, or wherever else it is mounted (proc_pid_mountinfo(5)).
+fn resctrl_mount() -> Option<PathBuf> {
+    let usual = Path::new("/sys/fs/resctrl");
+    let at_usual = fs::openat(crate::sys::At::Cwd, usual, libc::O_PATH, 0).and_then(|fd| fs::fstatfs(&fd));
+    if at_usual.is_ok_and(|stat| stat.magic == RESCTRL_MAGIC) {
+        return Some(usual.to_owned());
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find(|line| line.contains(" - resctrl ")).and_then(|line| line.split(' ').nth(4)).map(PathBuf::from)
 }

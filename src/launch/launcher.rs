@@ -11,6 +11,7 @@ use crate::log::Log;
 use crate::namespaces::{Kind, idmap, join, netdev};
 use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
 use crate::procfs::ProcFs;
+use crate::resctrl;
 use crate::rootfs::mounts::{self, Sources};
 use crate::rootfs::steps::MountMap;
 use crate::state::record::{Phase, ProcessRef};
@@ -247,6 +248,8 @@ impl Walk<'_> {
             LauncherStep::AwaitBirth => self.await_birth(),
             LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
             LauncherStep::MoveNetDevice(device) => netdev::move_into(device, self.pid()?, &self.launch.handles.procfs),
+            LauncherStep::MakeResctrl(plan) => resctrl::group::make(plan),
+            LauncherStep::JoinResctrl { tasks } => Ok(resctrl::group::join(tasks, self.pid()?)?),
             LauncherStep::JoinCgroups => self.join_cgroups(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),

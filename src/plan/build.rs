@@ -13,6 +13,7 @@ use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::plan::{id_maps, namespaces, root_id, time_offsets};
 use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
 use crate::process::{ProcessStep, plan as process_plan};
+use crate::resctrl;
 use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountKind, OpenedBy};
 use crate::rootfs::{RootfsStep, plan::RootfsPlan};
@@ -81,12 +82,12 @@ fn default<S>(step: S, name: &'static str) -> Planned<S> {
 pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findings) -> Plan {
     check_version(spec, findings);
     let linux = spec.linux.clone().unwrap_or_default();
-    refuse_unsupported(&linux, findings);
     let hooks = spec.hooks.clone().unwrap_or_default();
     hooks::plan(&hooks, findings);
     let namespaces = namespaces(&linux, findings);
     let maps = id_maps(&linux, &namespaces, host, findings);
     let offsets = time_offsets(&linux, &namespaces, findings);
+    let resctrl = linux.intel_rdt.as_ref().and_then(|config| resctrl::plan(config, &request.id, host, findings));
     let net_devices = netdev::plan(&linux, &namespaces, host, findings);
     let cgroup = cgroup(spec, &linux, request, host, &namespaces, findings);
     let directories: Vec<(PathBuf, PathBuf)> =
@@ -146,6 +147,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         hooks: &hooks,
         terminal,
         seccomp: seccomp.as_ref(),
+        resctrl: resctrl.as_ref(),
     };
     Plan {
         id: request.id.clone(),
@@ -159,6 +161,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         rootfs: rootfs.rootfs.clone(),
         process: spec.process.clone(),
         cgroup,
+        resctrl,
         seccomp,
         warnings: std::mem::take(&mut findings.warnings),
     }
@@ -194,16 +197,6 @@ fn check_version(spec: &Spec, findings: &mut Findings) {
         }
         Some(_) => {}
     }
-}
-
-/// What the config may ask for and this version cannot do: refused rather than ignored.
-fn refuse_unsupported(linux: &Linux, findings: &mut Findings) {
-    let mut refuse = |set: bool, field: &str| {
-        if set {
-            findings.problem(Field::new(field), "not supported yet by this version of rt");
-        }
-    };
-    refuse(linux.intel_rdt.is_some(), "linux.intelRdt");
 }
 
 fn check_terminal(terminal: bool, request: &Request, findings: &mut Findings) {
@@ -266,6 +259,7 @@ struct Parts<'a> {
     hooks: &'a crate::spec::Hooks,
     terminal: bool,
     seccomp: Option<&'a Filter>,
+    resctrl: Option<&'a resctrl::ResctrlPlan>,
 }
 
 impl Parts<'_> {
@@ -290,7 +284,15 @@ impl Parts<'_> {
         if self.has_cgroup && self.unit.is_none() {
             steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
         }
+        let intel_rdt = || Origin::Config(Field::new("linux.intelRdt"));
+        if let Some(plan) = self.resctrl {
+            steps.push(Planned::new(LauncherStep::MakeResctrl(plan.clone()), intel_rdt()));
+        }
         steps.push(self.clone_step());
+        if let Some(plan) = self.resctrl {
+            // The bridge takes init along: what it makes is born there.
+            steps.push(Planned::new(LauncherStep::JoinResctrl { tasks: plan.tasks().clone() }, intel_rdt()));
+        }
         let join_cgroups = |steps: &mut Vec<_>| {
             if let Some(name) = &self.unit {
                 steps.push(flag(LauncherStep::StartUnit { name: name.clone() }, "--systemd-cgroup"));
@@ -576,6 +578,7 @@ pub fn exec(
         init: exec_init(&namespaces, maps, &parts, request.start),
         process: Some(process.clone()),
         cgroup: cgroups::CgroupPlan::default(),
+        resctrl: None,
         seccomp,
         warnings: std::mem::take(&mut findings.warnings),
     }
@@ -604,6 +607,9 @@ fn exec_launcher(
     let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
     let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, hidden: false, bridge: true };
     steps.push(container(step));
+    if let Some(resctrl) = &record.resctrl {
+        steps.push(container(LauncherStep::JoinResctrl { tasks: resctrl.tasks.clone() }));
+    }
     if has_cgroup {
         steps.push(container(LauncherStep::JoinCgroups));
         steps.push(container(LauncherStep::Tell(ToInit::CgroupsJoined)));

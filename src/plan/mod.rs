@@ -23,6 +23,7 @@ use crate::namespaces::steps::KindList;
 use crate::namespaces::{Kind, NamespaceStep};
 use crate::process::ProcessStep;
 use crate::process::numa::BitSet;
+use crate::resctrl::ResctrlPlan;
 use crate::rootfs::RootfsStep;
 use crate::rootfs::steps::{MountKind, MountMap};
 use crate::seccomp::Filter;
@@ -204,6 +205,13 @@ pub enum LauncherStep {
     WriteIdMap(IdMap),
     /// Moves a network device into init's network namespace.
     MoveNetDevice(NetDevice),
+    /// Makes the group of resctrl.
+    MakeResctrl(ResctrlPlan),
+    /// Puts the child into its group of resctrl.
+    JoinResctrl {
+        /// The directory of the group.
+        tasks: PathBuf,
+    },
     /// Puts the child into its control groups.
     JoinCgroups,
     /// Says something to the child.
@@ -292,6 +300,8 @@ pub struct Plan {
     pub process: Option<Process>,
     /// The control groups.
     pub cgroup: CgroupPlan,
+    /// The group of resctrl.
+    pub resctrl: Option<ResctrlPlan>,
     /// The seccomp filter.
     pub seccomp: Option<Filter>,
     /// What will not be as the config says.
@@ -387,6 +397,8 @@ impl fmt::Display for LauncherStep {
             Self::MoveNetDevice(device) => {
                 write!(f, "move network device {} into the container as {}", device.name, device.inside)
             }
+            Self::MakeResctrl(plan) => write!(f, "{plan}"),
+            Self::JoinResctrl { tasks } => write!(f, "move the child into resctrl group {}", tasks.display()),
             Self::JoinCgroups => write!(f, "move the child into its control groups"),
             Self::Tell(message) => write!(f, "say {message}"),
             Self::Await(message) => write!(f, "wait for {message}"),

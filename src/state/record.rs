@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroups::CgroupRecord;
 use crate::id::ContainerId;
+use crate::resctrl::group::ResctrlRecord;
 use crate::seccomp::Listener;
 use crate::spec::{Hook, IdMapping, Namespace, NetDevice, Process, StringMap};
 
@@ -85,6 +86,9 @@ pub struct Record {
     /// The network devices that were moved, or were about to be moved, into the container, by their names on the host.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
     pub net_devices: IndexMap<String, NetDevice>,
+    /// The group of resctrl, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<ResctrlRecord>,
     /// Hooks to run after start.
     #[serde(default)]
     pub poststart: Vec<Hook>,
