@@ -43,6 +43,7 @@ mod list;
 mod namespaces;
 mod netdev;
 mod numa;
+mod options;
 mod process;
 mod rootfs;
 mod rootless;
@@ -63,6 +64,7 @@ const ALL: &[&[runner::Test]] = &[
     netdev::TESTS,
     rootfs::TESTS,
     idmap::TESTS,
+    options::TESTS,
     process::TESTS,
     numa::TESTS,
     seccomp::TESTS,

@@ -66,7 +66,8 @@ fn bind(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
     }
     let (parent, name) = root.make_parent(&step.path)?;
     let exists = fs::fstatat(At::from(&parent), &name, libc::AT_SYMLINK_NOFOLLOW);
-    if exists.is_ok_and(|stat| stat.kind == step.kind) {
+    // An empty file is what an earlier mount on it has left.
+    if exists.is_ok_and(|stat| !(stat.is(libc::S_IFREG) && stat.size == 0)) {
         return expect_device(step, &parent, &name);
     }
     let detached = call::open_tree_clone(At::from(&node), Path::new(""), false, false)?;

@@ -1,13 +1,13 @@
 //! Mounts: built detached, attached to an `O_PATH` target below the root.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use crate::error::{Doing, Failure};
 use crate::procfs::ProcFs;
 use crate::sys::mount::{self as call, SetAttr};
-use crate::sys::{At, CallError, fs};
+use crate::sys::{At, CallError, CallResult, fs};
 
 use super::options::{Change, PropagationChange};
 use super::root::{InRoot, MountPoint, Root};
@@ -47,7 +47,7 @@ pub fn mount(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs) 
             propagate(&attached, &step.propagation)?;
             Ok(None)
         }
-        MountKind::Remount { data } => remount(step, root, data, procfs).map(|()| None),
+        MountKind::Remount { .. } => remount(step, root).map(|()| None),
     }
 }
 
@@ -105,26 +105,14 @@ pub fn detached(kind: &MountKind) -> Result<OwnedFd, Failure> {
         false => error.into(),
     };
     let context = call::fsopen(fstype).map_err(unknown)?;
-    let configure = || {
+    with_message(&context, || {
         if let Some(source) = source {
             call::fsconfig_string(&context, "source", source)?;
         }
-        for key in superblock {
-            call::fsconfig_flag(&context, key)?;
-        }
-        for (key, value) in data {
-            match value {
-                Some(value) => call::fsconfig_string(&context, key, value)?,
-                None => call::fsconfig_flag(&context, key)?,
-            }
-        }
+        configure(&context, superblock, data)?;
         call::fsconfig_create(&context)?;
         // The attributes come after the content of a tmpcopyup.
         call::fsmount(&context, 0)
-    };
-    configure().map_err(|error| match call::fscontext_message(&context) {
-        Some(message) => Failure { reason: Some(message), ..Failure::from(error) },
-        None => error.into(),
     })
 }
 
@@ -135,15 +123,21 @@ pub fn needs_mount_call(kind: &MountKind) -> bool {
     superblock.contains(&"iversion") || data.iter().any(long)
 }
 
-/// The mount(2) flag of a property that every filesystem understands.
-fn superblock_flag(key: &str) -> u64 {
+/// MS_LAZYTIME, which the libc crate lacks.
+const MS_LAZYTIME: u64 = 1 << 25;
+
+/// The mount(2) flags with one more property that every filesystem understands.
+fn superblock_flag(flags: u64, key: &str) -> u64 {
     match key {
-        "dirsync" => libc::MS_DIRSYNC,
-        "iversion" => libc::MS_I_VERSION,
-        "lazytime" => 1 << 25, // MS_LAZYTIME, which the libc crate lacks
-        "mand" => libc::MS_MANDLOCK,
-        "sync" => libc::MS_SYNCHRONOUS,
-        _ => 0,
+        "async" => flags & !libc::MS_SYNCHRONOUS,
+        "dirsync" => flags | libc::MS_DIRSYNC,
+        "iversion" => flags | libc::MS_I_VERSION,
+        "lazytime" => flags | MS_LAZYTIME,
+        "mand" => flags | libc::MS_MANDLOCK,
+        "nolazytime" => flags & !MS_LAZYTIME,
+        "nomand" => flags & !libc::MS_MANDLOCK,
+        "sync" => flags | libc::MS_SYNCHRONOUS,
+        _ => flags,
     }
 }
 
@@ -157,7 +151,7 @@ fn by_string(step: &MountStep, target: &OwnedFd, root: &Root, procfs: &ProcFs) -
     };
     let words = data.iter().map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| word(key, value)));
     let options: Vec<String> = words.collect();
-    let flags = superblock.iter().fold(0, |flags, key| flags | superblock_flag(key));
+    let flags = superblock.iter().fold(0, |flags, key| superblock_flag(flags, key));
     // The working directory stands for the target: no path is resolved anew.
     let here = procfs.reopen(&fs::openat(At::Cwd, Path::new("."), libc::O_PATH, 0)?, libc::O_PATH)?;
     fs::fchdir(target)?;
@@ -252,20 +246,40 @@ pub fn propagate(mount: &OwnedFd, changes: &[PropagationChange]) -> Result<(), F
     Ok(())
 }
 
-fn remount(step: &MountStep, root: &Root, data: &[(String, Option<String>)], procfs: &ProcFs) -> Result<(), Failure> {
+/// Only what is named changes: mount(2) with `MS_REMOUNT` would also clear every attribute that it is not told of.
+fn remount(step: &MountStep, root: &Root) -> Result<(), Failure> {
+    let MountKind::Remount { superblock, data } = &step.kind else { return Ok(()) };
     let target = root.resolve(&step.destination)?;
-    if !data.is_empty() {
-        let words: Vec<String> = data
-            .iter()
-            .map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}")))
-            .collect();
-        let here = procfs.reopen(&fs::openat(At::Cwd, Path::new("."), libc::O_PATH, 0)?, libc::O_PATH)?;
-        fs::fchdir(&target)?;
-        let result = call::mount("", Path::new("."), "", libc::MS_REMOUNT, &words.join(","));
-        fs::fchdir(&here)?;
-        result.doing(|| format!("remount descriptor {}", target.as_raw_fd()))?;
+    if !superblock.is_empty() || !data.is_empty() {
+        let context = call::fspick(&target)?;
+        with_message(&context, || {
+            configure(&context, superblock, data)?;
+            call::fsconfig_reconfigure(&context)
+        })?;
     }
     change(&target, step.own, false)?;
     change(&target, step.all, true)?;
     propagate(&target, &step.propagation)
+}
+
+/// Tells a filesystem context its options.
+fn configure(context: &OwnedFd, superblock: &[&'static str], data: &[(String, Option<String>)]) -> CallResult<()> {
+    for key in superblock {
+        call::fsconfig_flag(context, key)?;
+    }
+    for (key, value) in data {
+        match value {
+            Some(value) => call::fsconfig_string(context, key, value)?,
+            None => call::fsconfig_flag(context, key)?,
+        }
+    }
+    Ok(())
+}
+
+/// What the filesystem says about bad options becomes part of the error.
+fn with_message<T>(context: &OwnedFd, action: impl FnOnce() -> CallResult<T>) -> Result<T, Failure> {
+    action().map_err(|error| match call::fscontext_message(context) {
+        Some(message) => Failure { reason: Some(message), ..Failure::from(error) },
+        None => error.into(),
+    })
 }

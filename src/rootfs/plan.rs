@@ -163,7 +163,10 @@ fn mount_step(
     let mut propagation = parsed.propagation.clone();
     let id_map = id_map(input, mount, &parsed, field, findings);
     let kind = if parsed.remount && !is_bind {
-        MountKind::Remount { data: parsed.data.clone() }
+        if parsed.superblock.contains(&"iversion") {
+            findings.problem(field.key("options"), "iversion on a remount; expected it where the filesystem is mounted");
+        }
+        MountKind::Remount { superblock: parsed.superblock.clone(), data: parsed.data.clone() }
     } else if is_bind {
         bind(input, mount, &parsed, &mut propagation, field, findings)?
     } else if matches!(fstype, "cgroup" | "cgroup2") {

@@ -49,6 +49,8 @@ pub enum MountKind {
     Cgroup(CgroupMount),
     /// The mount that is there.
     Remount {
+        /// Options that every filesystem understands.
+        superblock: Vec<&'static str>,
         /// The filesystem's own options.
         data: Vec<(String, Option<String>)>,
     },

@@ -250,7 +250,7 @@ fn check_notify(seccomp: &spec::Seccomp, field: &Field, findings: &mut Findings)
         findings
             .problem(field.key("listenerPath"), "expected the path of a socket, because SCMP_ACT_NOTIFY is used, there is none");
     }
-    if seccomp.listener_metadata.is_some() && seccomp.listener_path.is_none() {
+    if seccomp.listener_metadata.is_some() && seccomp.listener_path.as_deref().is_none_or(str::is_empty) {
         findings.problem(field.key("listenerMetadata"), "expected nothing without listenerPath");
     }
     notifies

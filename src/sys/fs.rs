@@ -75,6 +75,8 @@ pub struct Stat {
     pub rdev: u64,
     /// Device of the filesystem.
     pub dev: u64,
+    /// Size in bytes of a regular file.
+    pub size: u64,
     /// Inode number.
     pub ino: u64,
 }
@@ -113,6 +115,7 @@ pub fn fstatat(at: At<'_>, path: &Path, flags: i32) -> CallResult<Stat> {
         gid: out.st_gid,
         rdev: out.st_rdev,
         dev: out.st_dev,
+        size: out.st_size.cast_unsigned(),
         ino: out.st_ino,
     })
 }

@@ -11,6 +11,9 @@ const FSCONFIG_SET_FLAG: u32 = 0;
 const FSCONFIG_SET_STRING: u32 = 1;
 const FSCONFIG_SET_FD: u32 = 5;
 const FSCONFIG_CMD_CREATE: u32 = 6;
+const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
+const FSPICK_CLOEXEC: u32 = 1;
+const FSPICK_EMPTY_PATH: u32 = 8;
 const FSOPEN_CLOEXEC: u32 = 1;
 const FSMOUNT_CLOEXEC: u32 = 1;
 const OPEN_TREE_CLONE: u32 = 1;
@@ -103,6 +106,30 @@ pub fn fsconfig_create(context: &OwnedFd) -> CallResult<()> {
     // SAFETY: key and value are null as this command demands.
     let ret = unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, null, null, 0) };
     check(ret, "fsconfig", || format!("{fd}, FSCONFIG_CMD_CREATE")).map(drop)
+}
+
+/// fspick(2): a context for the superblock of the mount that a descriptor names.
+///
+/// # Errors
+/// The kernel's; `EPERM` without CAP_SYS_ADMIN over the filesystem.
+pub fn fspick(mount: impl AsFd) -> CallResult<OwnedFd> {
+    let fd = mount.as_fd().as_raw_fd();
+    let flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH;
+    // SAFETY: the path is a static empty string.
+    let ret = unsafe { libc::syscall(libc::SYS_fspick, fd, c"".as_ptr(), flags) };
+    check_fd(ret, "fspick", || format!("{fd}, FSPICK_EMPTY_PATH"))
+}
+
+/// fsconfig(2) with `FSCONFIG_CMD_RECONFIGURE`: changes what was named of a superblock, and nothing else.
+///
+/// # Errors
+/// The kernel's.
+pub fn fsconfig_reconfigure(context: &OwnedFd) -> CallResult<()> {
+    let fd = context.as_raw_fd();
+    let null = std::ptr::null::<u8>();
+    // SAFETY: key and value are null as this command demands.
+    let ret = unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_CMD_RECONFIGURE, null, null, 0) };
+    check(ret, "fsconfig", || format!("{fd}, FSCONFIG_CMD_RECONFIGURE")).map(drop)
 }
 
 /// What the filesystem has to say about a failed context: the last line of its message log, if any.
@@ -200,7 +227,7 @@ pub fn mount_setattr(mount: impl AsFd, change: &SetAttr<'_>, recursive: bool) ->
     check(ret, "mount_setattr", || format!("{fd}, {how}, {change}")).map(drop)
 }
 
-/// mount(2), for the two things that the descriptor API cannot do: remounting and option values above 255 bytes.
+/// mount(2), for the two things that the descriptor API cannot do: `iversion` and option values above 255 bytes.
 ///
 /// # Errors
 /// The kernel's.
