@@ -26,6 +26,8 @@ enum On {
     User,
     /// Root, version 1 beside a version 2 tree.
     Hybrid,
+    /// Root, with every security module and Intel RDT.
+    Equipped,
 }
 
 impl On {
@@ -33,6 +35,7 @@ impl On {
         match self {
             Self::Root => Host::fixture(),
             Self::User => Host::fixture_rootless(),
+            Self::Equipped => Host { apparmor: true, selinux: true, resctrl: Some("/sys/fs/resctrl".into()), ..Host::fixture() },
             Self::Hybrid => Host { cgroups: Facts::hybrid_fixture(), ..Host::fixture() },
         }
     }
@@ -45,6 +48,7 @@ const PLANS: &[(&str, &str, On)] = &[
     ("engine-hybrid", "engine", On::Hybrid),
     ("hooks", "hooks", On::Root),
     ("minimal", "minimal", On::Root),
+    ("newer-fields", "newer-fields", On::Equipped),
     ("pod-member", "pod-member", On::Root),
     ("pod-sandbox", "pod-sandbox", On::Root),
     ("rootless", "rootless", On::User),
@@ -160,7 +164,7 @@ fn every_conversation_comes_to_its_end() {
 
 #[test]
 fn plans_of_exec_are_as_written() {
-    for name in ["engine", "rootless", "terminal"] {
+    for name in ["engine", "newer-fields", "rootless", "terminal"] {
         let (_, bundle, on) = PLANS.iter().find(|(of, ..)| *of == name).unwrap();
         let spec = load(bundle);
         let (created, _) = plan(&spec, *on, StartSignal::Fifo);
@@ -200,10 +204,11 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         namespaces: linux.namespaces,
         uid_mappings: linux.uid_mappings,
         gid_mappings: linux.gid_mappings,
-        seccomp: created.seccomp.as_ref().map(|filter| SeccompRecord { flags: filter.flags, listener: None }),
+        seccomp: created.seccomp.as_ref().map(|filter| SeccompRecord { flags: filter.flags, listener: filter.listener.clone() }),
         personality: linux.personality,
         memory_policy: linux.memory_policy,
         net_devices: linux.net_devices,
+        resctrl: created.resctrl.as_ref().map(rt::resctrl::group::record),
         keyring: Some("_ses.golden".to_owned()),
         poststart: Vec::new(),
         poststop: Vec::new(),

@@ -305,15 +305,14 @@ impl Parts<'_> {
         };
         if self.direct() {
             steps.extend(self.map_ids());
+            // Before init hears that it may set kernel parameters of these devices.
+            steps.extend(self.move_net_devices());
             join_cgroups(&mut steps);
         } else {
             join_cgroups(&mut steps);
             steps.push(Planned::new(LauncherStep::AwaitBirth, Field::new("linux.namespaces")));
             steps.extend(self.map_ids());
-        }
-        for device in &self.net_devices {
-            let field = Field::new("linux.netDevices").entry(&device.name);
-            steps.push(Planned::new(LauncherStep::MoveNetDevice(device.clone()), field));
+            steps.extend(self.move_net_devices());
         }
         if self.terminal {
             steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
@@ -343,6 +342,11 @@ impl Parts<'_> {
             steps.push(Planned::new(LauncherStep::Tell(ToInit::IdsMapped), self.field(Kind::User)));
         }
         steps
+    }
+
+    fn move_net_devices(&self) -> impl Iterator<Item = Planned<LauncherStep>> {
+        let field = |device: &netdev::NetDevice| Field::new("linux.netDevices").entry(&device.name);
+        self.net_devices.iter().map(move |device| Planned::new(LauncherStep::MoveNetDevice(device.clone()), field(device)))
     }
 
     /// Everything that is opened with the caller's rights and in the caller's namespaces.
