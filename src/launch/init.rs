@@ -409,6 +409,7 @@ impl Init<'_> {
                 serde_json::to_vec(&FromInit::Failed(Box::new(failure)))
                     .is_ok_and(|bytes| socket::send(&channel, &bytes, None).is_ok())
             };
+            process::exit_now(1)
         })
     }
 

@@ -17,7 +17,7 @@ use crate::rootfs::steps::MountMap;
 use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Directory, Record};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
-use crate::sys::{CallError, fs, signal, socket};
+use crate::sys::{CallError, fs, signal, socket, tty};
 
 use super::link::{self, LauncherLink};
 use super::protocol::{FromInit, ToInit};
@@ -451,6 +451,10 @@ impl Walk<'_> {
                 socket::send(&console, b"/dev/ptmx", Some(master.as_fd())).doing(|| "send the terminal to the console socket")
             }
             None => {
+                // Before the program asks: it has the size of the caller's terminal from the start.
+                if let Ok(size) = tty::get_size(std::io::stdin()) {
+                    tty::set_size(&master, size)?;
+                }
                 self.terminal = Some(master);
                 Ok(())
             }

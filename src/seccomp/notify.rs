@@ -5,13 +5,14 @@
 //! the listener, while init waits for that by looking at memory. It must be a thread and not a process: a process would be a child
 //! of the payload, which knows nothing of it; a thread is ended by execve(2) and leaves no trace.
 
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::error::{Doing, Failure};
-use crate::sys::{CallError, process, socket};
+use crate::sys::{CallError, socket};
 
 /// Room for one sendmsg(2) and a report of its failure.
 const STACK: usize = 128 * 1024;
@@ -34,17 +35,20 @@ pub struct Courier {
 }
 
 impl Courier {
-    /// Starts the thread. What it cannot deliver it reports, and ends the process.
+    /// Starts the thread. If it cannot deliver, it reports that, which ends the process.
     ///
     /// # Errors
     /// If there can be no thread.
-    pub fn start(agent: OwnedFd, message: Vec<u8>, report: impl FnOnce(Failure) + Send + 'static) -> Result<Self, Failure> {
+    pub fn start(
+        agent: OwnedFd,
+        message: Vec<u8>,
+        report: impl FnOnce(Failure) -> Infallible + Send + 'static,
+    ) -> Result<Self, Failure> {
         let slot = Arc::new(Slot::default());
         let theirs = Arc::clone(&slot);
         let work = move || {
             if let Err(failure) = theirs.send(&agent, &message) {
-                report(failure);
-                process::exit_now(1)
+                match report(failure) {}
             }
         };
         let thread = std::thread::Builder::new().stack_size(STACK).spawn(work);
