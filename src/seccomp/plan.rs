@@ -250,6 +250,9 @@ fn check_notify(seccomp: &spec::Seccomp, field: &Field, findings: &mut Findings)
         findings
             .problem(field.key("listenerPath"), "expected the path of a socket, because SCMP_ACT_NOTIFY is used, there is none");
     }
+    if !notifies && seccomp.listener_path.as_deref().is_some_and(|path| !path.is_empty()) {
+        findings.warning(field.key("listenerPath"), "left out: no rule has the action SCMP_ACT_NOTIFY");
+    }
     if seccomp.listener_metadata.is_some() && seccomp.listener_path.as_deref().is_none_or(str::is_empty) {
         findings.problem(field.key("listenerMetadata"), "expected nothing without listenerPath");
     }
