@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use rt::cgroups::{CgroupRecord, Facts, Place, Recorded, Version};
 use rt::host::Host;
 use rt::launch::script;
-use rt::plan::build::{self, Request};
+use rt::plan::build;
+use rt::plan::exec as plan_exec;
+use rt::plan::request::Request;
 use rt::plan::{Findings, Plan, StartSignal, print};
 use rt::spec::{self, Spec};
 use rt::state::Record;
@@ -180,7 +182,7 @@ fn exec_plan(spec: &Spec, created: &Plan, on: On, start: StartSignal) -> Plan {
     let request = Request { console_socket: None, detached: false, pid_file: None, ..request(spec, start) };
     let mut findings = Findings::default();
     let seccomp = created.seccomp.clone();
-    build::exec(&record, &process, seccomp, &request, &on.host(), &mut findings)
+    plan_exec::exec(&record, &process, seccomp, &request, &on.host(), &mut findings)
 }
 
 /// The record of a container that was made by this plan, in a group of its own.

@@ -9,7 +9,8 @@ use crate::error::{Error, Problem};
 use crate::host::Host;
 use crate::launch::launcher::{self, Handles, Launch};
 use crate::launch::supervise;
-use crate::plan::build::{self, Request};
+use crate::plan::exec as plan_exec;
+use crate::plan::request::Request;
 use crate::plan::{Findings, StartSignal};
 use crate::process::capabilities;
 use crate::process::seal;
@@ -105,7 +106,7 @@ fn launch(args: &Args, container: Container, globals: &Globals) -> Result<i32, E
     let host = Host::probe_caller()?.with_lsm(Some(&process), false);
     let mut findings = Findings::default();
     let filter = args.filter(&container)?;
-    let plan = build::exec(&container.record, &process, filter, &request, &host, &mut findings);
+    let plan = plan_exec::exec(&container.record, &process, filter, &request, &host, &mut findings);
     make::judge(&findings, &plan, globals)
         .map_err(|error| Error { message: error.message.replace("config.json: ", ""), ..error })?;
     for warning in &plan.warnings {

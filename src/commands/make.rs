@@ -8,7 +8,8 @@ use crate::cgroups;
 use crate::error::{Error, Failure};
 use crate::host::Host;
 use crate::launch::launcher::{self, Handles, Launch, Launched};
-use crate::plan::build::{self, Request};
+use crate::plan::build;
+use crate::plan::request::{self, Request};
 use crate::plan::{Findings, Plan, StartSignal};
 use crate::spec::{self, Spec};
 use crate::state::record::{LAYOUT, Phase, SeccompRecord};
@@ -75,7 +76,7 @@ impl MakeArgs {
         let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
         Ok(Request {
             id: parse_id(&self.id)?,
-            bundle: build::absolute(&self.bundle, &cwd),
+            bundle: request::absolute(&self.bundle, &cwd),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: preserved(self.preserve_fds)?,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::error::Error;
-use crate::plan::build::{Request, absolute};
+use crate::plan::request::{Request, absolute};
 use crate::plan::{StartSignal, print};
 
 use super::{Globals, make, parse_id};

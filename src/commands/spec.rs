@@ -115,7 +115,8 @@ mod tests {
     use super::*;
     use crate::host::Host;
     use crate::plan::Findings;
-    use crate::plan::build::{Request, create};
+    use crate::plan::build::create;
+    use crate::plan::request::Request;
 
     fn findings(config: Value, host: &Host) -> Findings {
         let spec: spec::Spec = serde_json::from_value(config).unwrap();

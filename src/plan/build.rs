@@ -1,82 +1,27 @@
-//! Building plans: for a new container ([`create`]) and for another process in a running one ([`exec`]).
+//! The plan of a new container.
 //!
 //! Here the areas' steps are put into the order that the kernel and the specification dictate; what each step says is the business of
 //! the areas' own `plan.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cgroups;
 use crate::hooks::{self, Moment};
 use crate::host::Host;
-use crate::id::ContainerId;
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::plan::{id_maps, namespaces, root_id, time_offsets};
 use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
-use crate::process::{ProcessStep, plan as process_plan};
+use crate::process::plan as process_plan;
 use crate::resctrl;
 use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountKind, OpenedBy};
 use crate::rootfs::{RootfsStep, plan::RootfsPlan};
 use crate::seccomp::{self, Filter};
-use crate::spec::{Field, IdMapping, Linux, Process, Spec};
-use crate::state::Record;
+use crate::spec::{Field, Linux, Spec};
 
+use super::common::{check_terminal, closing, connect_listener, default, ending, flag, for_the_bridge, getting_ready};
+use super::request::Request;
 use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Plan, Planned, StartSignal, Topology};
-
-/// What the command line says about a container or process to be made.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The container.
-    pub id: ContainerId,
-    /// The bundle, absolute.
-    pub bundle: PathBuf,
-    /// `--no-pivot`.
-    pub no_pivot: bool,
-    /// `--no-new-keyring`.
-    pub no_new_keyring: bool,
-    /// `--preserve-fds`, with those that `LISTEN_FDS` adds.
-    pub preserve_fds: u32,
-    /// `--console-socket`.
-    pub console_socket: Option<PathBuf>,
-    /// `--pid-file`.
-    pub pid_file: Option<PathBuf>,
-    /// What starts the program.
-    pub start: StartSignal,
-    /// The caller will not stay to serve a terminal.
-    pub detached: bool,
-    /// `--systemd-cgroup`.
-    pub systemd_cgroup: bool,
-}
-
-impl Request {
-    /// A request for tests and for `rt plan`.
-    pub fn plain(id: ContainerId, bundle: PathBuf) -> Self {
-        Self {
-            id,
-            bundle,
-            no_pivot: false,
-            no_new_keyring: false,
-            preserve_fds: 0,
-            console_socket: None,
-            pid_file: None,
-            start: StartSignal::Fifo,
-            detached: false,
-            systemd_cgroup: false,
-        }
-    }
-
-    fn keyring(&self) -> Option<String> {
-        (!self.no_new_keyring).then(|| format!("_ses.{}", self.id))
-    }
-}
-
-fn flag<S>(step: S, name: &'static str) -> Planned<S> {
-    Planned::new(step, Origin::Flag(name))
-}
-
-fn default<S>(step: S, name: &'static str) -> Planned<S> {
-    Planned::new(step, Origin::Default(name))
-}
 
 /// The plan of a new container. The findings of all areas are collected; if there are problems, the plan must not be carried out.
 pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findings) -> Plan {
@@ -167,14 +112,6 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     }
 }
 
-/// Takes the OOM score out of init's list, for the bridge's.
-fn for_the_bridge(process: &mut process_plan::ProcessPlan) -> Option<Planned<BridgeStep>> {
-    let is_score = |planned: &Planned<ProcessStep>| matches!(planned.step, ProcessStep::OomScoreAdj(_));
-    let index = process.become_user.iter().position(is_score)?;
-    let Planned { step: ProcessStep::OomScoreAdj(value), origin } = process.become_user.remove(index) else { return None };
-    Some(Planned { step: BridgeStep::OomScoreAdj(value), origin })
-}
-
 /// A bridge joins what one cannot leave again: a user namespace; and in a user namespace (rootless Podman's pods) whatever is to be joined,
 /// because the launcher has no rights over the namespaces that it would have to come back to.
 fn topology(namespaces: &Namespaces, host: &Host) -> Topology {
@@ -196,20 +133,6 @@ fn check_version(spec: &Spec, findings: &mut Findings) {
             findings.problem(field, format!("version {version:?} is not supported; expected 1.x"));
         }
         Some(_) => {}
-    }
-}
-
-fn check_terminal(terminal: bool, request: &Request, findings: &mut Findings) {
-    let field = Field::new("process.terminal");
-    if terminal && request.detached && request.console_socket.is_none() {
-        findings.problem(
-            field,
-            "true without --console-socket; expected a socket that gets the terminal, because nobody stays to serve it",
-        );
-    } else if !terminal && request.console_socket.is_some() {
-        findings.problem(field, "false with --console-socket; expected true");
-    } else if terminal && !request.detached && request.console_socket.is_some() {
-        findings.problem(field, "a terminal in the foreground with --console-socket; expected one or the other");
     }
 }
 
@@ -505,173 +428,4 @@ impl Parts<'_> {
         }
         steps
     }
-}
-
-/// The agent of a seccomp listener is on the host: init could not reach it any more.
-fn connect_listener(filter: Option<&Filter>) -> Option<Planned<LauncherStep>> {
-    let listener = filter.and_then(|filter| filter.listener.as_ref())?;
-    let step = LauncherStep::ConnectListener { path: PathBuf::from(&listener.path) };
-    Some(Planned::new(step, Field::new("linux.seccomp.listenerPath")))
-}
-
-/// The end of the launcher's list, the same for every kind of plan.
-fn closing(request: &Request, record: bool) -> Vec<Planned<LauncherStep>> {
-    let protocol = |step| default(step, "the protocol");
-    let mut steps = vec![protocol(LauncherStep::Await(FromInit::Ready))];
-    if record {
-        steps.push(protocol(LauncherStep::Record));
-    }
-    if let Some(path) = &request.pid_file {
-        steps.push(flag(LauncherStep::WritePidFile { path: path.clone() }, "--pid-file"));
-    }
-    steps.push(protocol(LauncherStep::Tell(ToInit::Released)));
-    if request.start == StartSignal::Link {
-        steps.push(protocol(LauncherStep::Tell(ToInit::Start)));
-    }
-    steps.push(protocol(LauncherStep::AwaitEnd(request.start)));
-    steps
-}
-
-fn getting_ready(start: StartSignal) -> Vec<Planned<InitStep>> {
-    let protocol = |step| default(step, "the protocol");
-    vec![
-        protocol(InitStep::Send(FromInit::Ready)),
-        protocol(InitStep::Await(ToInit::Released)),
-        protocol(InitStep::AwaitStart(start)),
-    ]
-}
-
-fn ending(process: &process_plan::ProcessPlan) -> Vec<Planned<InitStep>> {
-    let last = process.last.iter().map(|planned| planned.clone().into_step(InitStep::Process));
-    let execute = Planned::new(InitStep::Execute, Field::new("process.args"));
-    last.chain([execute]).collect()
-}
-
-/// The plan of another process in a running container: everything it has to know is in the record.
-pub fn exec(
-    record: &Record,
-    process: &Process,
-    seccomp: Option<Filter>,
-    request: &Request,
-    host: &Host,
-    findings: &mut Findings,
-) -> Plan {
-    let linux = Linux { namespaces: record.namespaces.clone(), ..Linux::default() };
-    let namespaces = namespaces(&linux, findings);
-    let maps = (&record.uid_mappings, &record.gid_mappings);
-    let input = process_plan::Input {
-        process,
-        namespaces: &namespaces,
-        uid_mappings: maps.0,
-        gid_mappings: maps.1,
-        gid_method: denies_setgroups(maps.1, host).then_some(crate::namespaces::idmap::Method::Single),
-        host,
-        seccomp: seccomp.is_some(),
-        personality: record.personality.as_ref(),
-        memory_policy: record.memory_policy.as_ref(),
-        preserve_fds: request.preserve_fds,
-        keyring: record.keyring.clone(),
-        exec: true,
-    };
-    let mut parts = process_plan::plan(&input, findings);
-    let oom_score = for_the_bridge(&mut parts);
-    check_terminal(process.terminal, request, findings);
-    let has_cgroup = !record.cgroup.directories.is_empty();
-    Plan {
-        id: record.id.clone(),
-        bundle: record.bundle.clone(),
-        rootfs: record.rootfs.clone(),
-        annotations: record.annotations.clone(),
-        container: record.init.map(|init| init.pid),
-        topology: Topology::Bridged,
-        launcher: exec_launcher(record, process, request, has_cgroup, seccomp.as_ref(), &parts),
-        bridge: exec_bridge(&namespaces, has_cgroup, oom_score),
-        init: exec_init(&namespaces, maps, &parts, request.start),
-        process: Some(process.clone()),
-        cgroup: cgroups::CgroupPlan::default(),
-        resctrl: None,
-        seccomp,
-        warnings: std::mem::take(&mut findings.warnings),
-    }
-}
-
-/// A single group id that was mapped without privilege (see [`crate::namespaces::idmap::Method::Single`]).
-fn denies_setgroups(map: &[IdMapping], host: &Host) -> bool {
-    matches!(map, [only] if only.size == 1) && !host.can(crate::process::capabilities::SETGID)
-}
-
-fn exec_launcher(
-    record: &Record,
-    process: &Process,
-    request: &Request,
-    has_cgroup: bool,
-    seccomp: Option<&Filter>,
-    parts: &process_plan::ProcessPlan,
-) -> Vec<Planned<LauncherStep>> {
-    let container = |step| default(step, "exec joins the container");
-    let mut steps = Vec::new();
-    if let Some(path) = &request.console_socket {
-        steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
-    }
-    steps.extend(connect_listener(seccomp));
-    steps.extend(parts.initial_affinity.clone().map(|planned| planned.into_step(LauncherStep::CpuAffinity)));
-    let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
-    let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, hidden: false, bridge: true };
-    steps.push(container(step));
-    if let Some(resctrl) = &record.resctrl {
-        steps.push(container(LauncherStep::JoinResctrl { tasks: resctrl.tasks.clone() }));
-    }
-    if has_cgroup {
-        steps.push(container(LauncherStep::JoinCgroups));
-        steps.push(container(LauncherStep::Tell(ToInit::CgroupsJoined)));
-    }
-    steps.push(container(LauncherStep::AwaitBirth));
-    if process.terminal {
-        steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
-    }
-    steps.extend(closing(request, false));
-    steps
-}
-
-fn exec_bridge(namespaces: &Namespaces, has_cgroup: bool, oom_score: Option<Planned<BridgeStep>>) -> Vec<Planned<BridgeStep>> {
-    let container = |step| default(step, "exec joins the container");
-    let mut steps: Vec<_> = oom_score.into_iter().collect();
-    if has_cgroup {
-        steps.push(container(BridgeStep::Await(ToInit::CgroupsJoined)));
-    }
-    steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
-    let kinds: Vec<Kind> = Kind::all().filter(|kind| namespaces.has(*kind)).collect();
-    if !kinds.is_empty() {
-        steps.push(container(BridgeStep::Namespace(NamespaceStep::JoinContainer { kinds })));
-    }
-    steps.push(container(BridgeStep::CloneInit { new: Vec::new() }));
-    steps
-}
-
-fn exec_init(
-    namespaces: &Namespaces,
-    maps: (&Vec<IdMapping>, &Vec<IdMapping>),
-    parts: &process_plan::ProcessPlan,
-    start: StartSignal,
-) -> Vec<Planned<InitStep>> {
-    let mut steps = Vec::new();
-    if namespaces.has(Kind::User) {
-        let step = NamespaceStep::BecomeRoot { uid: root_id(maps.0), gid: root_id(maps.1), drop_groups: true };
-        steps.push(default(InitStep::Namespace(step), "exec joins the container"));
-    }
-    if !namespaces.has(Kind::Mount) {
-        steps.push(default(InitStep::EnterRoot, "exec joins the container"));
-    }
-    let widen = |planned: &Planned<ProcessStep>| planned.clone().into_step(InitStep::Process);
-    steps.extend(parts.first.iter().map(widen));
-    steps.extend(parts.terminal.iter().map(widen));
-    steps.extend(parts.become_user.iter().map(widen));
-    steps.extend(getting_ready(start));
-    steps.extend(ending(parts));
-    steps
-}
-
-/// An absolute form of a bundle path: an absolute one as it is, because engines compare it.
-pub fn absolute(path: &Path, cwd: &Path) -> PathBuf {
-    if path.is_absolute() { path.to_owned() } else { cwd.join(path).components().collect() }
 }

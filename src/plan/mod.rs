@@ -4,7 +4,10 @@
 //! can be made for any machine ([`crate::host::Host`] is data), printed, and compared.
 
 pub mod build;
+mod common;
+pub mod exec;
 pub mod print;
+pub mod request;
 
 use std::fmt;
 use std::path::PathBuf;

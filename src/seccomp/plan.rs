@@ -390,7 +390,8 @@ mod tests {
         let (without, findings) = planned(profile("SCMP_ACT_ERRNO"));
         let without = without.unwrap();
         assert_eq!((without.flags, without.listener), (1, None));
-        assert_eq!(findings.warnings[0].field.as_str(), "linux.seccomp.flags[1]");
+        let fields: Vec<&str> = findings.warnings.iter().map(|warning| warning.field.as_str()).collect();
+        assert_eq!(fields, ["linux.seccomp.listenerPath", "linux.seccomp.flags[1]"]);
     }
 
     #[test]

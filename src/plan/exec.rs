@@ -1,0 +1,139 @@
+//! The plan of another process in a running container.
+
+use crate::cgroups;
+use crate::host::Host;
+use crate::launch::protocol::{FromInit, ToInit};
+use crate::namespaces::plan::{namespaces, root_id};
+use crate::namespaces::{Kind, NamespaceStep, Namespaces};
+use crate::process::{ProcessStep, plan as process_plan};
+use crate::seccomp::Filter;
+use crate::spec::{Field, IdMapping, Linux, Process};
+use crate::state::Record;
+
+use super::common::{check_terminal, closing, connect_listener, default, ending, flag, for_the_bridge, getting_ready};
+use super::request::Request;
+use super::{BridgeStep, Findings, InitStep, LauncherStep, Plan, Planned, StartSignal, Topology};
+
+/// The plan of another process in a running container: everything it has to know is in the record.
+pub fn exec(
+    record: &Record,
+    process: &Process,
+    seccomp: Option<Filter>,
+    request: &Request,
+    host: &Host,
+    findings: &mut Findings,
+) -> Plan {
+    let linux = Linux { namespaces: record.namespaces.clone(), ..Linux::default() };
+    let namespaces = namespaces(&linux, findings);
+    let maps = (&record.uid_mappings, &record.gid_mappings);
+    let input = process_plan::Input {
+        process,
+        namespaces: &namespaces,
+        uid_mappings: maps.0,
+        gid_mappings: maps.1,
+        gid_method: denies_setgroups(maps.1, host).then_some(crate::namespaces::idmap::Method::Single),
+        host,
+        seccomp: seccomp.is_some(),
+        personality: record.personality.as_ref(),
+        memory_policy: record.memory_policy.as_ref(),
+        preserve_fds: request.preserve_fds,
+        keyring: record.keyring.clone(),
+        exec: true,
+    };
+    let mut parts = process_plan::plan(&input, findings);
+    let oom_score = for_the_bridge(&mut parts);
+    check_terminal(process.terminal, request, findings);
+    let has_cgroup = !record.cgroup.directories.is_empty();
+    Plan {
+        id: record.id.clone(),
+        bundle: record.bundle.clone(),
+        rootfs: record.rootfs.clone(),
+        annotations: record.annotations.clone(),
+        container: record.init.map(|init| init.pid),
+        topology: Topology::Bridged,
+        launcher: exec_launcher(record, process, request, has_cgroup, seccomp.as_ref(), &parts),
+        bridge: exec_bridge(&namespaces, has_cgroup, oom_score),
+        init: exec_init(&namespaces, maps, &parts, request.start),
+        process: Some(process.clone()),
+        cgroup: cgroups::CgroupPlan::default(),
+        resctrl: None,
+        seccomp,
+        warnings: std::mem::take(&mut findings.warnings),
+    }
+}
+
+/// A single group id that was mapped without privilege (see [`crate::namespaces::idmap::Method::Single`]).
+fn denies_setgroups(map: &[IdMapping], host: &Host) -> bool {
+    matches!(map, [only] if only.size == 1) && !host.can(crate::process::capabilities::SETGID)
+}
+
+fn exec_launcher(
+    record: &Record,
+    process: &Process,
+    request: &Request,
+    has_cgroup: bool,
+    seccomp: Option<&Filter>,
+    parts: &process_plan::ProcessPlan,
+) -> Vec<Planned<LauncherStep>> {
+    let container = |step| default(step, "exec joins the container");
+    let mut steps = Vec::new();
+    if let Some(path) = &request.console_socket {
+        steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
+    }
+    steps.extend(connect_listener(seccomp));
+    steps.extend(parts.initial_affinity.clone().map(|planned| planned.into_step(LauncherStep::CpuAffinity)));
+    let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
+    let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, hidden: false, bridge: true };
+    steps.push(container(step));
+    if let Some(resctrl) = &record.resctrl {
+        steps.push(container(LauncherStep::JoinResctrl { tasks: resctrl.tasks.clone() }));
+    }
+    if has_cgroup {
+        steps.push(container(LauncherStep::JoinCgroups));
+        steps.push(container(LauncherStep::Tell(ToInit::CgroupsJoined)));
+    }
+    steps.push(container(LauncherStep::AwaitBirth));
+    if process.terminal {
+        steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
+    }
+    steps.extend(closing(request, false));
+    steps
+}
+
+fn exec_bridge(namespaces: &Namespaces, has_cgroup: bool, oom_score: Option<Planned<BridgeStep>>) -> Vec<Planned<BridgeStep>> {
+    let container = |step| default(step, "exec joins the container");
+    let mut steps: Vec<_> = oom_score.into_iter().collect();
+    if has_cgroup {
+        steps.push(container(BridgeStep::Await(ToInit::CgroupsJoined)));
+    }
+    steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
+    let kinds: Vec<Kind> = Kind::all().filter(|kind| namespaces.has(*kind)).collect();
+    if !kinds.is_empty() {
+        steps.push(container(BridgeStep::Namespace(NamespaceStep::JoinContainer { kinds })));
+    }
+    steps.push(container(BridgeStep::CloneInit { new: Vec::new() }));
+    steps
+}
+
+fn exec_init(
+    namespaces: &Namespaces,
+    maps: (&Vec<IdMapping>, &Vec<IdMapping>),
+    parts: &process_plan::ProcessPlan,
+    start: StartSignal,
+) -> Vec<Planned<InitStep>> {
+    let mut steps = Vec::new();
+    if namespaces.has(Kind::User) {
+        let step = NamespaceStep::BecomeRoot { uid: root_id(maps.0), gid: root_id(maps.1), drop_groups: true };
+        steps.push(default(InitStep::Namespace(step), "exec joins the container"));
+    }
+    if !namespaces.has(Kind::Mount) {
+        steps.push(default(InitStep::EnterRoot, "exec joins the container"));
+    }
+    let widen = |planned: &Planned<ProcessStep>| planned.clone().into_step(InitStep::Process);
+    steps.extend(parts.first.iter().map(widen));
+    steps.extend(parts.terminal.iter().map(widen));
+    steps.extend(parts.become_user.iter().map(widen));
+    steps.extend(getting_ready(start));
+    steps.extend(ending(parts));
+    steps
+}
