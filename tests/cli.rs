@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 const COMMANDS: &[&str] = &[
-    "create", "start", "state", "update", "kill", "delete", "run", "exec", "list", "ps", "pause", "resume", "spec", "features",
-    "plan",
+    "create", "start", "state", "update", "kill", "delete", "run", "exec", "list", "ps", "events", "pause", "resume", "spec",
+    "features", "plan",
 ];
 
 /// The largest release binary that is still "small".

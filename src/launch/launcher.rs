@@ -1,7 +1,9 @@
 //! The launcher: the command-line process, which stays on the host side and walks its list.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cgroups::systemd::{Manager, Started};
 use crate::cgroups::{self, Cgroup, CgroupRecord};
@@ -123,6 +125,8 @@ struct Walk<'a> {
     /// Init has said something, so it has survived its birth.
     heard: bool,
     born_in_cgroup: bool,
+    /// The link has ended: who speaks there is dead or dying.
+    gone: Cell<bool>,
     /// The child is in the container's systemd unit.
     in_unit: bool,
 }
@@ -143,6 +147,7 @@ pub fn run(launch: Launch<'_>) -> Result<Launched, Failure> {
         next_link: None,
         heard: false,
         born_in_cgroup: false,
+        gone: Cell::new(false),
         in_unit: false,
     };
     walk.all()?;
@@ -161,6 +166,7 @@ impl Walk<'_> {
                 // A kernel bug (6.18, 7.2): a child is killed on its way into a control group if the caller's own group has ever
                 // been killed with cgroup.kill. It is made again, and moved.
                 Some(Exit::Signal(libc::SIGKILL)) if self.born_in_cgroup && self.oom_kills() == 0 => {
+                    self.gone.set(false);
                     self.steps(after, before.len(), false).map_err(|failure| self.explain(failure, None))
                 }
                 exit => Err(self.explain(failure, exit)),
@@ -188,9 +194,15 @@ impl Walk<'_> {
         if self.heard {
             return None;
         }
+        self.death()
+    }
+
+    /// How the child ended. One that still lives is killed. Its end of the link closes a moment before the kernel says that it is dead, so
+    /// that is waited for.
+    fn death(&mut self) -> Option<Exit> {
         let child = self.child.take()?;
-        let dead = child.pidfd().is_some_and(process::pidfd_is_dead);
-        // Dropping a child that still lives kills it.
+        let patience = if self.gone.get() { Duration::from_secs(1) } else { Duration::ZERO };
+        let dead = process::poll(&[(child.pidfd()?.as_fd(), false)], Some(patience)).is_ok_and(|ready| ready[0].readable);
         if dead { child.wait().ok() } else { None }
     }
 
@@ -200,8 +212,7 @@ impl Walk<'_> {
 
     /// A process that vanished without a word was killed; the most frequent reason can be found out.
     fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
-        let exit =
-            exit.or_else(|| self.child.take().filter(|child| child.pidfd().is_some_and(process::pidfd_is_dead))?.wait().ok());
+        let exit = exit.or_else(|| self.death());
         let Some(cgroup) = &self.launch.cgroup else { return failure };
         let oom = self.oom_kills();
         match exit {
@@ -404,6 +415,7 @@ impl Walk<'_> {
     }
 
     fn vanished(&self, awaited: impl std::fmt::Display) -> Failure {
+        self.gone.set(true);
         let how = self.child.as_ref().and_then(Child::pidfd).map_or("", |_| " was killed");
         Failure::because(format!("init{how} before {awaited}"))
     }
