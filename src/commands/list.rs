@@ -36,10 +36,13 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let containers = all(&globals.store()?)?;
     let text = match args.format {
         _ if args.quiet => containers.iter().map(|container| format!("{}\n", container.id())).collect(),
-        Format::Table => table(&containers),
+        Format::Table => table(&containers, &passwd()),
         // An empty list is null, as engines have it from runc.
         Format::Json if containers.is_empty() => "null\n".to_owned(),
-        Format::Json => format!("{}\n", Value::Array(containers.iter().map(entry).collect())),
+        Format::Json => {
+            let passwd = passwd();
+            format!("{}\n", Value::Array(containers.iter().map(|container| entry(container, &passwd)).collect()))
+        }
     };
     print(&text)?;
     Ok(0)
@@ -50,16 +53,20 @@ fn all(store: &Store) -> Result<Vec<Container>, Error> {
     Ok(store.ids()?.iter().filter_map(|id| Container::load(store, id).ok()).collect())
 }
 
-fn entry(container: &Container) -> Value {
+fn entry(container: &Container, passwd: &str) -> Value {
     let mut state = container.state();
-    state["owner"] = json!(owner(container));
+    state["owner"] = json!(owner(container, passwd));
     state
 }
 
+/// The host's users; without the file there are only numbers.
+fn passwd() -> String {
+    std::fs::read_to_string("/etc/passwd").unwrap_or_default()
+}
+
 /// The name of the user that made it, from the host's passwd, or its number.
-fn owner(container: &Container) -> String {
+fn owner(container: &Container, passwd: &str) -> String {
     let uid = container.record.owner;
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let named = passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
@@ -68,7 +75,7 @@ fn owner(container: &Container) -> String {
     named.unwrap_or_else(|| format!("#{uid}"))
 }
 
-fn table(containers: &[Container]) -> String {
+fn table(containers: &[Container], passwd: &str) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let row = |container: &Container| {
         let pid = container.state()["pid"].to_string();
@@ -79,7 +86,7 @@ fn table(containers: &[Container]) -> String {
             container.status.to_string(),
             bundle,
             container.record.created.clone(),
-            owner(container),
+            owner(container, passwd),
         ]
     };
     let rows: Vec<[String; 6]> = std::iter::once(header).chain(containers.iter().map(row)).collect();

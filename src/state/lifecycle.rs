@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use serde_json::{Map, Value, json};
 
-use crate::cgroups::Cgroup;
+use crate::cgroups::{Cgroup, CgroupRecord, Recorded, Version};
 use crate::error::{Error, Failure};
 use crate::id::ContainerId;
 use crate::procfs::ProcFs;
@@ -165,7 +165,14 @@ fn status(directory: &Directory, record: &Record) -> Result<Status, Failure> {
     if directory.has(FIFO) {
         return Ok(Status::Created);
     }
-    Ok(if Cgroup::open(&record.cgroup)?.is_frozen()? { Status::Paused } else { Status::Running })
+    Ok(if Cgroup::open(&groups_that_freeze(record))?.is_frozen()? { Status::Paused } else { Status::Running })
+}
+
+/// The directories that know whether the container is frozen: the others need not be opened to find out.
+fn groups_that_freeze(record: &Record) -> CgroupRecord {
+    let freezes = |directory: &&Recorded| directory.place.version == Version::V2 || directory.place.has("freezer");
+    let directories = record.cgroup.directories.iter().filter(freezes).cloned().collect();
+    CgroupRecord { directories, unit: None }
 }
 
 /// The first process of a container, if it is alive, with a pidfd that cannot come to mean another one.
