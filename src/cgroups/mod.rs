@@ -1,6 +1,6 @@
 //! Control groups: version 1, version 2 and hosts that mix them, by writing to the cgroup filesystems.
 //!
-//! [`facts`] looks at the machine, [`plan`] turns `linux.resources` and `linux.cgroupsPath` into a [`CgroupPlan`] without a
+//! [`facts`] looks at the machine, [`mod@plan`] turns `linux.resources` and `linux.cgroupsPath` into a [`CgroupPlan`] without a
 //! system call, [`survey`] finds out what of it exists already (so that the container's record can name what is about to be
 //! made), [`Survey::create`] makes the directories, and a [`Cgroup`] does everything else:
 //!

@@ -181,7 +181,7 @@ pub fn print(text: &str) -> Result<(), Error> {
 /// Prints a value as JSON.
 ///
 /// # Errors
-/// See [`print`].
+/// See [`print()`].
 pub fn print_json(value: &serde_json::Value) -> Result<(), Error> {
     print(&format!("{value:#}\n"))
 }

@@ -5,8 +5,8 @@
 //!                 strings           numbers, order    layout
 //! ```
 //!
-//! [`plan`] understands the strings, [`compile`] turns the rules into a graph of decisions ([`decide`]: one system call;
-//! [`order`]: which rule goes first; [`condition`]: 64-bit arguments in 32-bit words), [`emit`] lays it out, [`load`] is all that
+//! [`mod@plan`] understands the strings, [`compile`] turns the rules into a graph of decisions (`decide`: one system call;
+//! `order`: which rule goes first; [`condition`]: 64-bit arguments in 32-bit words), `emit` lays it out, [`mod@load`] is all that
 //! happens in the process to be confined. [`table`] and [`arch`] hold what there is to know about system calls.
 //!
 //! # What a profile means
@@ -17,7 +17,7 @@
 //!   the thread. x32 is an architecture of its own.
 //! - A rule whose action is the default one does nothing, not even in front of another rule of the same system call.
 //! - Several conditions on one argument in one rule: each condition of that rule is a rule of its own, as in runc.
-//! - [`order`] tells which of several rules of one system call decides.
+//! - `order` tells which of several rules of one system call decides.
 //! - Arguments are compared unsigned. On 32-bit architectures only the lower halves of argument and value count.
 //! - Calls that x86 and others can also make through `socketcall` and `ipc` are filtered there too, by their selector.
 //! - Names that an architecture does not have are skipped there; names that no table knows are listed in

@@ -1,7 +1,7 @@
 //! The systemd driver (`--systemd-cgroup`): the container's cgroup is that of a transient scope, which systemd makes for us.
 //!
-//! [`plan`] turns `slice:prefix:name` and the limits into a [`UnitPlan`], without a system call; [`Manager`] talks to systemd over
-//! D-Bus ([`bus`], [`wire`]). A scope needs a process at birth, so it is made after the clone, with the child in it; init waits for
+//! [`mod@plan`] turns `slice:prefix:name` and the limits into a [`UnitPlan`], without a system call; [`Manager`] talks to systemd over
+//! D-Bus (`bus`, `wire`). A scope needs a process at birth, so it is made after the clone, with the child in it; init waits for
 //! `CgroupsJoined`. Its name is in the container's record before.
 //!
 //! What systemd is told is what the files will say: the properties are derived from the planned writes, and the files are written
