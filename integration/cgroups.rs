@@ -31,6 +31,7 @@ tests! {
         the_cgroup_mount_shows_the_container_s_own,
         a_memory_limit_that_is_text_is_refused,
         pause_stops_and_resume_continues,
+        a_paused_container_that_was_not_started_goes_on_after_resume,
         update_changes_limits,
         a_refused_update_changes_nothing,
         a_memory_limit_too_low_to_start_is_explained,
@@ -293,6 +294,18 @@ fn pause_stops_and_resume_continues(ctx: &Ctx) -> Outcome {
     assert_eq!(container.status(), "running");
     ctx.wait_until("it ticks again", || container.printed().len() > before.len());
     container.verb("resume").exits(1).refused("container not paused");
+    Pass
+}
+
+fn a_paused_container_that_was_not_started_goes_on_after_resume(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|_| {});
+    container.verb("pause").ok();
+    assert_eq!(container.status(), "paused");
+    container.start().exits(1);
+    container.verb("resume").ok();
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    assert_eq!(container.status(), "running");
     Pass
 }
 

@@ -23,6 +23,7 @@ tests! {
         the_bundle_may_be_the_working_directory,
         the_bundle_may_be_a_relative_path,
         short_programs_always_return,
+        a_deleted_container_leaves_the_next_one_of_its_id_alone,
     }
 }
 
@@ -151,4 +152,22 @@ fn short_programs_always_return(ctx: &Ctx) -> Outcome {
 
 fn container_appears(ctx: &Ctx, id: &str) {
     ctx.wait_until("the container exists", || ctx.rt(&["state", id]).code == 0);
+}
+
+/// Somebody deletes the container of a foreground run and makes another one of the same id: the run must not take that one down, and its
+/// exit status is that of its own program.
+fn a_deleted_container_leaves_the_next_one_of_its_id_alone(ctx: &Ctx) -> Outcome {
+    for _ in 0..5 {
+        let container = ctx.container(ctx.bundle(|c| config::shell(c, "exec sleep 100")));
+        let run = container.run_command(&[]).spawn();
+        container_appears(ctx, &container.id);
+        container.wait_for("running");
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+        let bundle = container.bundle.path();
+        ctx.rt(&["create", "--bundle", &bundle, &container.id]).ok();
+        run.wait().exits(137);
+        assert_eq!(container.status(), "created");
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+    }
+    Pass
 }

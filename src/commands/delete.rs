@@ -55,17 +55,20 @@ fn polite(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
 }
 
 fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
-    let Some(directory) = store.find(id)? else { return Ok(()) };
-    directory.lock()?;
+    let Some(directory) = store.lock(id)? else { return Ok(()) };
     Ok(destroy(store, &directory, log)?)
 }
 
-/// Deletes the container of a foreground run, unless somebody else has done so.
+/// Deletes the container of a foreground run, unless somebody else has done so: then there may be another one of the same id.
 ///
 /// # Errors
 /// If something of it cannot be removed.
-pub fn after_run(id: &ContainerId, globals: &Globals) -> Result<(), Error> {
-    force(&globals.store()?, id, &globals.log)
+pub fn after_run(directory: &Directory, globals: &Globals) -> Result<(), Error> {
+    directory.lock()?;
+    if !directory.is_linked()? {
+        return Ok(());
+    }
+    Ok(destroy(&globals.store()?, directory, &globals.log)?)
 }
 
 /// Kills and removes everything that belongs to a container, its directory last. The directory is locked.

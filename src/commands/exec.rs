@@ -5,17 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::Args as ClapArgs;
 
 use crate::cgroups::Cgroup;
-use crate::error::{Error, Problem};
+use crate::error::Error;
 use crate::host::Host;
 use crate::launch::launcher::{self, Handles, Launch};
 use crate::launch::supervise;
 use crate::plan::exec as plan_exec;
 use crate::plan::request::Request;
 use crate::plan::{Findings, StartSignal};
-use crate::process::capabilities;
 use crate::process::seal;
 use crate::seccomp::{Bpf, Filter};
-use crate::spec::{self, Capabilities, Field, Process};
+use crate::spec::{self, Capabilities, Process};
 use crate::state::store::SECCOMP;
 use crate::state::{Container, Status};
 use crate::sys::fs;
@@ -175,25 +174,19 @@ impl Args {
         if set(self.process_label.as_ref()) {
             process.selinux_label.clone_from(&self.process_label);
         }
-        self.add_capabilities(&mut process)?;
+        self.add_capabilities(&mut process);
         Ok(process)
     }
 
     /// Never into the inheritable and ambient sets (CVE-2022-29162).
-    fn add_capabilities(&self, process: &mut Process) -> Result<(), Error> {
+    fn add_capabilities(&self, process: &mut Process) {
         if self.cap.is_empty() {
-            return Ok(());
-        }
-        if let Some(unknown) = self.cap.iter().find(|name| capabilities::number(name).is_none()) {
-            let problem =
-                Problem::new(Field::new("--cap"), format!("unknown capability {unknown:?}; expected a name such as CAP_NET_RAW"));
-            return Err(Error::new("invalid-capability", problem.to_string()));
+            return;
         }
         let sets = process.capabilities.get_or_insert_with(Capabilities::default);
         for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             set.extend(self.cap.iter().cloned());
         }
-        Ok(())
     }
 
     fn filter(&self, container: &Container) -> Result<Option<Filter>, Error> {

@@ -69,11 +69,11 @@ const REAL_TIME: (i32, i32) = (34, 64);
 /// If there is no such signal.
 pub fn signal_number(text: &str) -> Result<i32, Error> {
     let unknown = || {
-        let expected = "expected a number from 1 to 64 or a name such as TERM or RTMIN+1";
+        let expected = "expected a number from 0 to 64 or a name such as TERM or RTMIN+1";
         Error::new("invalid-signal", format!("unknown signal {text:?}; {expected}"))
     };
     if let Ok(number) = text.parse::<i32>() {
-        return Some(number).filter(|number| (1..=64).contains(number)).ok_or_else(unknown);
+        return Some(number).filter(|number| (0..=64).contains(number)).ok_or_else(unknown);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -105,9 +105,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 
 fn send(container: &Container, signal: i32, all: bool) -> Result<(), Error> {
     if all {
-        // What is left after the death of the first process is to be reached, too (a shared pid namespace).
-        container.cgroup()?.kill(signal)?;
-        return Ok(());
+        return send_to_all(container, signal);
     }
     let alive = matches!(container.status, Status::Created | Status::Running | Status::Paused);
     let stopped = || Error::new("not-running", format!("container not running (status {})", container.status));
@@ -137,6 +135,22 @@ fn send(container: &Container, signal: i32, all: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// What is left after the death of the first process is reached through the control group (a shared pid namespace). Without one there is the
+/// first process, whose end is that of all others in a pid namespace of their own.
+fn send_to_all(container: &Container, signal: i32) -> Result<(), Error> {
+    let cgroup = container.cgroup()?;
+    if !cgroup.is_none() {
+        return Ok(cgroup.kill(signal)?);
+    }
+    match container.init() {
+        None => Ok(()),
+        Some((_, pidfd)) if container.has_own_pid_namespace() => Ok(process::pidfd_send_signal(&pidfd, signal)?),
+        Some(_) => {
+            Err(Error::new("no-cgroup", "the container has no control group and no pid namespace: its processes are not known"))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::signal_number;
@@ -147,7 +161,7 @@ mod tests {
         for (text, number) in good {
             assert_eq!(signal_number(text).ok(), Some(number), "{text}");
         }
-        for bad in ["0", "65", "-9", "SIGFOO", "", "RTMIN+31", "RTMIN-1", "9x"] {
+        for bad in ["65", "-9", "SIGFOO", "", "RTMIN+31", "RTMIN-1", "9x"] {
             assert!(signal_number(bad).is_err(), "{bad}");
         }
     }

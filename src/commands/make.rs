@@ -91,7 +91,9 @@ impl MakeArgs {
 
 /// How many sockets systemd hands to the command (sd_listen_fds(3)).
 fn listen_fds() -> u32 {
-    std::env::var("LISTEN_FDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    // A variable that was meant for another process says nothing about our descriptors.
+    let ours = std::env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()));
+    std::env::var("LISTEN_FDS").ok().filter(|_| ours).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// The number of descriptors after stdio that stay open: those asked for and those of socket activation, which are the first.

@@ -31,7 +31,7 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!(
 
 /// A daemonless, rootless-first OCI container runtime.
 #[derive(Debug, Parser)]
-#[command(name = "rt", disable_help_subcommand = true, disable_version_flag = true)]
+#[command(name = "rt", disable_help_subcommand = true, args_override_self = true, disable_version_flag = true)]
 pub struct Cli {
     /// Where the state of containers is kept [default: /run/rt, or $XDG_RUNTIME_DIR/rt for an ordinary user]
     #[arg(long, value_name = "DIR")]

@@ -61,7 +61,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     made.directory.unlock().map_err(|failure| during(failure.into()))?;
     let exit = supervise::foreground(made.launched, subreaper).map_err(|failure| during(failure.into()))?;
     if !args.keep {
-        delete::after_run(&made.record.id, globals).map_err(during)?;
+        // What the program returned is the answer, whatever is left to be said.
+        if let Err(error) = delete::after_run(&made.directory, globals) {
+            globals.log.warning(&during(error).to_string());
+        }
     }
     Ok(exit.status())
 }

@@ -33,6 +33,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     match container.status {
         Status::Created => {}
         Status::Stopped => return Err(container.wrong_status("start", "cannot start a container that has stopped")),
+        Status::Paused => return Err(container.wrong_status("start", "cannot start a container in the paused state")),
         _ => return Err(container.wrong_status("start", "cannot start an already running container")),
     }
     if container.record.process.is_none() {

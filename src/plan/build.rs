@@ -84,6 +84,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         net_devices,
         root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
         has_cgroup: !cgroup.places.is_empty(),
+        cgroup_origin: cgroup_origin(&cgroup),
         born_in_cgroup: cgroup.v2().is_some() && cgroup.unit.is_none(),
         unit: cgroup.unit.as_ref().map(|unit| unit.name.clone()),
         rootfs: &rootfs,
@@ -162,6 +163,11 @@ fn cgroup(
     cgroups::plan(&input, findings)
 }
 
+/// Who asked for the control groups: the config, or nobody.
+fn cgroup_origin(cgroup: &cgroups::CgroupPlan) -> Origin {
+    cgroup.places.first().map_or(Origin::Default("cgroup path"), |planned| planned.origin.clone())
+}
+
 /// What the lists of the processes are made from.
 struct Parts<'a> {
     request: &'a Request,
@@ -173,6 +179,7 @@ struct Parts<'a> {
     net_devices: Vec<netdev::NetDevice>,
     root_ids: (u32, u32),
     has_cgroup: bool,
+    cgroup_origin: Origin,
     born_in_cgroup: bool,
     /// A systemd unit is made once there is a process for it.
     unit: Option<String>,
@@ -203,7 +210,7 @@ impl Parts<'_> {
         if self.request.start == StartSignal::Fifo {
             steps.push(default(LauncherStep::MakeFifo, "start is a command of its own"));
         }
-        let cgroup = || Origin::Config(Field::new("linux.cgroupsPath"));
+        let cgroup = || self.cgroup_origin.clone();
         if self.has_cgroup && self.unit.is_none() {
             steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
         }
@@ -340,7 +347,7 @@ impl Parts<'_> {
         }
         let mut steps: Vec<_> = self.oom_score.clone().into_iter().collect();
         if self.has_cgroup {
-            steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupsJoined), Field::new("linux.cgroupsPath")));
+            steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupsJoined), self.cgroup_origin.clone()));
         }
         steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
         let mut joins: Vec<&(Kind, PathBuf)> =
@@ -416,7 +423,7 @@ impl Parts<'_> {
     fn cgroup_section(&self) -> Vec<Planned<InitStep>> {
         let mut steps = Vec::new();
         if self.has_cgroup && self.direct() {
-            steps.push(Planned::new(InitStep::Await(ToInit::CgroupsJoined), Field::new("linux.cgroupsPath")));
+            steps.push(Planned::new(InitStep::Await(ToInit::CgroupsJoined), self.cgroup_origin.clone()));
         }
         if self.namespaces.is_new(Kind::Cgroup) {
             let unshare = NamespaceStep::Unshare { kinds: vec![Kind::Cgroup] };

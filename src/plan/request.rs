@@ -56,5 +56,17 @@ impl Request {
 
 /// An absolute form of a bundle path: an absolute one as it is, because engines compare it.
 pub fn absolute(path: &Path, cwd: &Path) -> PathBuf {
-    if path.is_absolute() { path.to_owned() } else { cwd.join(path).components().collect() }
+    if path.is_absolute() {
+        return path.to_owned();
+    }
+    let mut clean = PathBuf::new();
+    for component in cwd.join(path).components() {
+        match component {
+            std::path::Component::ParentDir => {
+                clean.pop();
+            }
+            other => clean.push(other),
+        }
+    }
+    clean
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Problem};
+use crate::error::{Error, Failure, Problem};
 use crate::sys::CallError;
 
 use super::{Field, Spec};
@@ -15,6 +15,11 @@ const MAX_SIZE: u64 = 16 << 20;
 /// # Errors
 /// If the file cannot be read or is not a runtime-spec configuration; the message names the config path.
 pub fn load(bundle: &Path) -> Result<Spec, Error> {
+    if !bundle.is_dir() {
+        let errno = if bundle.exists() { libc::ENOTDIR } else { libc::ENOENT };
+        let failure = Failure::from(CallError::new("open", format!("{bundle:?}"), errno)).doing("open the bundle");
+        return Err(failure.hint("the bundle is the directory that holds config.json and the root filesystem").into());
+    }
     let path = bundle.join("config.json");
     parse(&read(&path)?, "config.json")
 }

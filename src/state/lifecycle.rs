@@ -73,12 +73,7 @@ impl Container {
     /// # Errors
     /// As [`Container::load`], or if another command holds the lock for long.
     pub fn load_locked(store: &Store, id: &ContainerId) -> Result<Self, Error> {
-        let directory = store.find(id)?.ok_or_else(|| does_not_exist(id))?;
-        directory.lock()?;
-        // It may have been deleted while we waited.
-        if store.find(id)?.is_none() {
-            return Err(does_not_exist(id));
-        }
+        let directory = store.lock(id)?.ok_or_else(|| does_not_exist(id))?;
         Self::from_directory(directory)
     }
 
@@ -162,10 +157,10 @@ fn status(directory: &Directory, record: &Record) -> Result<Status, Failure> {
     if record.phase == Phase::Creating {
         return Ok(Status::Creating);
     }
-    if directory.has(FIFO) {
-        return Ok(Status::Created);
+    if Cgroup::open(&groups_that_freeze(record))?.is_frozen()? {
+        return Ok(Status::Paused);
     }
-    Ok(if Cgroup::open(&groups_that_freeze(record))?.is_frozen()? { Status::Paused } else { Status::Running })
+    Ok(if directory.has(FIFO) { Status::Created } else { Status::Running })
 }
 
 /// The directories that know whether the container is frozen: the others need not be opened to find out.

@@ -111,6 +111,21 @@ impl Store {
         }
     }
 
+    /// Finds and locks the directory of a container. `None` if there is none, or if it is deleted while its lock is waited for; a new
+    /// container of the same id has a directory of its own, which is found then.
+    ///
+    /// # Errors
+    /// The kernel's, or if it stays locked.
+    pub fn lock(&self, id: &ContainerId) -> Result<Option<Directory>, Failure> {
+        while let Some(directory) = self.find(id)? {
+            directory.lock()?;
+            if directory.is_linked()? {
+                return Ok(Some(directory));
+            }
+        }
+        Ok(None)
+    }
+
     /// Makes and locks the directory of a new container. `None` if the id is taken.
     ///
     /// # Errors
@@ -196,6 +211,14 @@ impl Directory {
     pub fn age(&self) -> Result<Duration, Failure> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(now.saturating_sub(fs::fstat(&self.fd)?.modified))
+    }
+
+    /// False once it has been removed: a lock on it means nothing then.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_linked(&self) -> Result<bool, Failure> {
+        Ok(fs::fstat(&self.fd)?.links > 0)
     }
 
     /// Its descriptor.

@@ -80,6 +80,8 @@ pub struct Stat {
     pub size: u64,
     /// Inode number.
     pub ino: u64,
+    /// How many names it has; a directory that was removed has none.
+    pub links: u64,
     /// Last change of the content, since 1970.
     pub modified: Duration,
 }
@@ -120,6 +122,7 @@ pub fn fstatat(at: At<'_>, path: &Path, flags: i32) -> CallResult<Stat> {
         dev: out.st_dev,
         size: out.st_size.cast_unsigned(),
         ino: out.st_ino,
+        links: out.st_nlink,
         modified: Duration::new(out.st_mtime.try_into().unwrap_or(0), out.st_mtime_nsec.try_into().unwrap_or(0)),
     })
 }
