@@ -164,7 +164,7 @@ fn a_deleted_container_leaves_the_next_one_of_its_id_alone(ctx: &Ctx) -> Outcome
         container.wait_for("running");
         ctx.rt(&["delete", "--force", &container.id]).ok();
         let bundle = container.bundle.path();
-        ctx.rt(&["create", "--bundle", &bundle, &container.id]).ok();
+        ctx.rt(&["create", "--bundle", bundle, &container.id]).ok();
         run.wait().exits(137);
         assert_eq!(container.status(), "created");
         ctx.rt(&["delete", "--force", &container.id]).ok();

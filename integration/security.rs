@@ -14,6 +14,7 @@ use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
     Both {
+        a_waiting_init_is_no_way_to_the_host,
         t01_a_dev_link_touches_nothing_outside,
         t02_a_console_link_touches_nothing_outside,
         t05_a_link_as_proc_or_sys_is_no_place_for_it,
@@ -591,5 +592,28 @@ fn t10_a_hostile_first_process_gets_neither_binary_nor_host(ctx: &Ctx) -> Outcom
         let why = format!("the attacker got {} binaries and {} directories", got("exe of"), got("directory"));
         return Skip(why);
     }
+    Pass
+}
+
+/// Programs of the container that run beside an init that still waits (exec in a created container, startContainer hooks) go through its
+/// descriptors: none leads out, not even for one that may trace.
+fn a_waiting_init_is_no_way_to_the_host(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "not looked at");
+    let canary = ctx.path("canary");
+    fs::write(&canary, "canary").unwrap();
+    let script = format!("for f in /proc/1/fd/*; do cat $f/..{canary} $f/../..{canary} 2>/dev/null; done; echo looked");
+    let may_trace = |c: &mut Value| {
+        for set in ["bounding", "effective", "permitted"] {
+            c["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+    };
+    let container = ctx.create(may_trace);
+    assert_eq!(container.exec(&[], &["sh", "-c", &script]).ok().stdout, "looked\n");
+    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", format!("({script}) > /seen")], "env": ["PATH=/bin"] }]);
+    let output = ctx.sh_with("cat /seen", |c| {
+        may_trace(c);
+        c["hooks"] = json!({ "startContainer": hook });
+    });
+    assert_eq!(output, "looked\n");
     Pass
 }

@@ -109,6 +109,23 @@ impl Failure {
         self
     }
 
+    /// The same with texts of bounded length: a program's name may be as long as the kernel allows, a message may not.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        const LONGEST: usize = 4096;
+        let cut = |text: &mut String| {
+            if text.len() > LONGEST {
+                let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+                text.truncate(end);
+                text.push_str("...");
+            }
+        };
+        cut(&mut self.doing);
+        self.origin.iter_mut().chain(&mut self.reason).chain(&mut self.hint).for_each(cut);
+        self.call.iter_mut().for_each(|call| cut(&mut call.args));
+        self
+    }
+
     /// True if the cause is this error number.
     pub fn is(&self, errno: i32) -> bool {
         self.call.as_ref().is_some_and(|call| call.is(errno))

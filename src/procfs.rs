@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::error::{Doing, Failure};
 use crate::sys::fs::{self, Resolve};
 use crate::sys::process::Exit;
-use crate::sys::{At, CallError, CallResult};
+use crate::sys::{At, CallError, CallResult, mount};
 
 /// PROC_SUPER_MAGIC of linux/magic.h.
 const MAGIC: i64 = 0x9fa0;
@@ -36,6 +36,19 @@ impl ProcFs {
             Ok(root)
         };
         Ok(Self { root: open().doing(|| "open the host's procfs")? })
+    }
+
+    /// A procfs of the calling process's own pid namespace with nothing but processes in it, detached: what is below is what the container's
+    /// own /proc shows, and nothing is above. Linux 5.8.
+    ///
+    /// # Errors
+    /// The kernel's; `EPERM` where a user namespace may not mount one.
+    pub fn detached() -> CallResult<Self> {
+        let context = mount::fsopen("proc")?;
+        mount::fsconfig_string(&context, "subset", "pid")?;
+        mount::fsconfig_create(&context)?;
+        let attributes = mount::attr::NOSUID | mount::attr::NODEV | mount::attr::NOEXEC;
+        Ok(Self { root: mount::fsmount(&context, attributes)? })
     }
 
     /// Opens a file below, such as `self/oom_score_adj`.
@@ -106,14 +119,18 @@ impl ProcFs {
         pid.ok_or_else(|| CallError::new("readlinkat", format!("/proc/self: {link:?}"), libc::EINVAL))
     }
 
-    /// Name and state letter of a process, fields 2 and 3 of proc_pid_stat(5).
+    /// State letter of a process, and whether it has executed anything since it was cloned: field 3, and the bit `PF_FORKNOEXEC` (0x40 of
+    /// linux/sched.h) of field 9 of proc_pid_stat(5), which execve(2) takes away for good.
     ///
     /// # Errors
     /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
-    pub fn process_name(&self, pid: i32) -> CallResult<(String, char)> {
+    pub fn has_executed(&self, pid: i32) -> CallResult<(char, bool)> {
+        const FORK_NO_EXEC: u64 = 0x40;
         let text = self.read(&format!("{pid}/stat"))?;
-        let parts = text.split_once('(').and_then(|(_, rest)| rest.rsplit_once(") "));
-        let found = parts.and_then(|(name, rest)| Some((name.to_owned(), rest.chars().next()?)));
+        let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let state = fields.first().and_then(|field| field.chars().next());
+        let flags = fields.get(6).and_then(|field| field.parse::<u64>().ok());
+        let found = state.zip(flags).map(|(state, flags)| (state, flags & FORK_NO_EXEC == 0));
         found.ok_or_else(|| CallError::new("read", format!("/proc/{pid}/stat: {text:?}"), libc::EINVAL))
     }
 

@@ -28,28 +28,25 @@ use super::launcher::Handles;
 use super::link::InitLink;
 use super::protocol::{FromInit, ToInit};
 
-/// What ps(1) shows of init until it is the program: how the launcher tells whether it ever was.
+/// What ps(1) shows of init until it is the program.
 const INIT_NAME: &std::ffi::CStr = c"rt:[init]";
 
 /// Waits until init has become the program, or is known to have died before.
 ///
-/// The end of the link says that one of both has happened; the kernel renames a process in execve(2), and keeps the name of a
-/// dead one.
+/// The end of the link says that one of both has happened or is about to; the kernel keeps for each process whether it has executed
+/// anything, which nothing in the container can change.
 ///
 /// # Errors
 /// If it died.
 pub fn confirm_execution(pid: i32, procfs: &ProcFs) -> Result<(), Failure> {
-    let name = INIT_NAME.to_str().unwrap_or_default();
     loop {
-        match procfs.process_name(pid) {
-            Ok((found, state)) if found == name => {
-                if matches!(state, 'Z' | 'X') {
-                    let hint = "a seccomp profile that kills on execve(2) has this effect";
-                    return Err(Failure::because("init was killed before it could execute the program").hint(hint));
-                }
-                std::thread::sleep(Duration::from_micros(50));
+        match procfs.has_executed(pid) {
+            Ok(('Z' | 'X', false)) => {
+                let hint = "a seccomp profile that kills on execve(2) has this effect";
+                return Err(Failure::because("init was killed before it could execute the program").hint(hint));
             }
-            // Renamed, or ended and reaped: a short program.
+            Ok((_, false)) => std::thread::sleep(Duration::from_micros(50)),
+            // It has, or it has ended and was reaped: a short program.
             _ => return Ok(()),
         }
     }
@@ -87,6 +84,10 @@ struct Init<'a> {
     masks: Masks,
     /// The state document of hooks that run in the container, with init's pid in the launcher's namespace.
     state: String,
+    /// Init's pid as the launcher and hooks on the host know it.
+    host_pid: i32,
+    /// Become not dumpable before others may be there. An ordinary user could not join a container whose init is (exec before start).
+    hides: bool,
     env: Vec<String>,
     program: PathBuf,
     /// What is executed, laid out before a seccomp filter is loaded.
@@ -105,6 +106,8 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink) -> ! {
         root: None,
         masks,
         state: String::new(),
+        host_pid: 0,
+        hides: false,
         env,
         program: PathBuf::new(),
         image: None,
@@ -122,6 +125,11 @@ impl Init<'_> {
         tie_to_launcher()?;
         process::set_name(INIT_NAME);
         fs::umask(0);
+        self.host_pid = self.handles.procfs.own_pid()?;
+        self.hides = self.handles.caller_is_root;
+        if self.plan.container.is_some() {
+            self.leave_the_host_s_procfs();
+        }
         let plan = self.plan;
         let of = plan.init.len();
         for (index, planned) in plan.init.iter().enumerate() {
@@ -133,6 +141,7 @@ impl Init<'_> {
     }
 
     fn report(&self, failure: Failure) {
+        let failure = failure.shortened();
         // Nobody may be left to listen; then there is nobody to tell.
         let _ = match (&self.fifo, &self.link) {
             (Some(fifo), _) => serde_json::to_vec(&failure).is_ok_and(|bytes| fs::write_all(fifo, &bytes).is_ok()),
@@ -209,8 +218,22 @@ impl Init<'_> {
                 let change = mount::SetAttr { set: mount::attr::RDONLY, ..mount::SetAttr::default() };
                 Ok(mount::mount_setattr(self.root()?.fd(), &change, false)?)
             }
-            RootfsStep::SwitchRoot(how) => switch::switch(self.root()?, *how),
+            RootfsStep::SwitchRoot(how) => {
+                self.leave_the_host_s_procfs();
+                switch::switch(self.root()?, *how)
+            }
             RootfsStep::RootPropagation(change) => mounts::propagate(self.root()?.fd(), &[*change]),
+        }
+    }
+
+    /// Programs of the container may run beside init from now on (exec in a created container, hooks), and the directory above the
+    /// host's /proc is the host's root (the class of CVE-2024-21626). What init still needs is its own entry, which a detached procfs has, too.
+    /// Where none may be mounted (exec into a user namespace) it is the second lock that counts: nobody in there may look into a process that
+    /// is not dumpable.
+    fn leave_the_host_s_procfs(&mut self) {
+        match ProcFs::detached() {
+            Ok(own) => self.handles.procfs = own,
+            Err(_) => self.hides = true,
         }
     }
 
@@ -224,7 +247,7 @@ impl Init<'_> {
 
     fn hooks(&mut self, steps: &[HookStep]) -> Result<(), Failure> {
         if self.state.is_empty() {
-            self.state = self.plan.hook_state("created", self.handles.procfs.own_pid()?);
+            self.state = self.plan.hook_state("created", self.host_pid);
         }
         // The hooks of createContainer start in the rootfs, those of startContainer where the program does.
         let before_switch = steps.iter().all(|step| step.moment == hooks::Moment::CreateContainer);
@@ -333,6 +356,9 @@ impl Init<'_> {
 
     /// Closes what the payload must not have. The link, the fifo and procfs are needed a little longer and close themselves.
     fn close_descriptors(&mut self, preserve: u32) -> Result<(), Failure> {
+        if self.hides {
+            process::set_dumpable(false)?;
+        }
         self.root = None;
         self.masks = Masks::default();
         self.handles.forget_all_but_fifo();
@@ -391,7 +417,7 @@ impl Init<'_> {
     /// Who sends the listener, with the state that config-linux.md, "The Container Process State", describes.
     fn courier(&mut self, listener: &Listener) -> Result<Courier, Failure> {
         let agent = self.handles.listener.take().ok_or_else(|| Failure::because("the agent's socket was not opened"))?;
-        let message = self.plan.process_state(listener.metadata.as_deref(), self.handles.procfs.own_pid()?);
+        let message = self.plan.process_state(listener.metadata.as_deref(), self.host_pid);
         let (channel, by_fifo) = match (&self.fifo, &self.link) {
             (Some(fifo), _) => (fifo.as_fd(), true),
             (None, Some(link)) => (link.as_fd(), false),

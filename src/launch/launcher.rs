@@ -29,6 +29,8 @@ use crate::child::Child;
 /// What the launcher opens before it makes a child, which inherits it.
 #[derive(Debug)]
 pub struct Handles {
+    /// The caller's effective user id is 0: asked before a user namespace gives the question another meaning.
+    pub caller_is_root: bool,
     /// The host's procfs.
     pub procfs: ProcFs,
     /// A clone of the rootfs.
@@ -54,6 +56,7 @@ impl Handles {
     /// See [`ProcFs::open`].
     pub fn new() -> Result<Self, Failure> {
         Ok(Self {
+            caller_is_root: crate::sys::cred::geteuid() == 0,
             procfs: ProcFs::open()?,
             rootfs: None,
             sources: Sources::new(),

@@ -25,8 +25,7 @@ fn make(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
         Err(error) if error.is(libc::EEXIST) => return expect_device(step, &parent, &name),
         other => other?,
     }
-    // The umask does not apply to what the config says; the name is new and ours.
-    fs::fchmodat(At::from(&parent), &name, step.mode)?;
+    // Init's umask is 0, so the mode is exact. It is not set by name again: somebody with access to the rootfs could have put a link there.
     if (step.uid, step.gid) != (0, 0) {
         fs::fchownat(At::from(&parent), &name, step.uid, step.gid)?;
     }

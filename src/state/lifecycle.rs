@@ -74,7 +74,10 @@ impl Container {
     /// As [`Container::load`], or if another command holds the lock for long.
     pub fn load_locked(store: &Store, id: &ContainerId) -> Result<Self, Error> {
         let directory = store.lock(id)?.ok_or_else(|| does_not_exist(id))?;
-        Self::from_directory(directory)
+        let container = Self::from_directory(directory)?;
+        // To look whether somebody makes it takes our own lock away.
+        container.directory.lock()?;
+        Ok(container)
     }
 
     fn from_directory(directory: Directory) -> Result<Self, Error> {
@@ -148,7 +151,7 @@ pub fn state_document(record: &Record, status: Status) -> Value {
 fn status(directory: &Directory, record: &Record) -> Result<Status, Failure> {
     let Some(init) = record.init else {
         // A create that died leaves its record without anybody holding the lock.
-        let being_made = record.phase == Phase::Creating && !directory.try_lock()?;
+        let being_made = record.phase == Phase::Creating && directory.is_locked()?;
         return Ok(if being_made { Status::Creating } else { Status::Stopped });
     };
     if !is_same_process(&ProcFs::open()?, init) {

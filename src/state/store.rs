@@ -234,6 +234,18 @@ impl Directory {
         fs::try_lock(&self.fd, true).doing(|| format!("lock the state of {}", self.id))
     }
 
+    /// True if somebody is changing it. Several may ask at once.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn is_locked(&self) -> Result<bool, Failure> {
+        let free = fs::try_lock(&self.fd, false).doing(|| format!("look at the lock of {}", self.id))?;
+        if free {
+            self.unlock()?;
+        }
+        Ok(!free)
+    }
+
     /// Locks it for a change, waiting for another command to finish, at most ten seconds.
     ///
     /// # Errors
