@@ -58,6 +58,13 @@ pub fn does_not_exist(id: &ContainerId) -> Error {
     Error::new("not-found", format!("container {id}: container does not exist"))
 }
 
+/// Whether the lock of a container's directory is ours: then nobody else makes it, and nobody needs to be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lock {
+    Held,
+    NotHeld,
+}
+
 impl Container {
     /// Looks at a container.
     ///
@@ -65,7 +72,7 @@ impl Container {
     /// `container does not exist`, or a record that cannot be read.
     pub fn load(store: &Store, id: &ContainerId) -> Result<Self, Error> {
         let directory = store.find(id)?.ok_or_else(|| does_not_exist(id))?;
-        Self::from_directory(directory)
+        Self::from_directory(directory, Lock::NotHeld)
     }
 
     /// Locks and looks at a container, in that order.
@@ -74,20 +81,17 @@ impl Container {
     /// As [`Container::load`], or if another command holds the lock for long.
     pub fn load_locked(store: &Store, id: &ContainerId) -> Result<Self, Error> {
         let directory = store.lock(id)?.ok_or_else(|| does_not_exist(id))?;
-        let container = Self::from_directory(directory)?;
-        // To look whether somebody makes it takes our own lock away.
-        container.directory.lock()?;
-        Ok(container)
+        Self::from_directory(directory, Lock::Held)
     }
 
-    fn from_directory(directory: Directory) -> Result<Self, Error> {
+    fn from_directory(directory: Directory, lock: Lock) -> Result<Self, Error> {
         let id = directory.id().clone();
         let Some(record) = directory.read_record() else {
             // Between mkdir and the first record of a create, and after a crash in that instant.
             return Err(Error::new("no-record", format!("container {id}: container does not exist (it has no readable record)"))
                 .hint_text(format!("`rt delete --force {id}` removes what is left of it")));
         };
-        let status = status(&directory, &record)?;
+        let status = status(&directory, &record, lock)?;
         Ok(Self { directory, record, status })
     }
 
@@ -148,10 +152,10 @@ pub fn state_document(record: &Record, status: Status) -> Value {
     Value::Object(state)
 }
 
-fn status(directory: &Directory, record: &Record) -> Result<Status, Failure> {
+fn status(directory: &Directory, record: &Record, lock: Lock) -> Result<Status, Failure> {
     let Some(init) = record.init else {
         // A create that died leaves its record without anybody holding the lock.
-        let being_made = record.phase == Phase::Creating && directory.is_locked()?;
+        let being_made = record.phase == Phase::Creating && lock == Lock::NotHeld && directory.is_locked()?;
         return Ok(if being_made { Status::Creating } else { Status::Stopped });
     };
     if !is_same_process(&ProcFs::open()?, init) {
