@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::ctx::{Bundle, Container, Ctx, Output, read, status};
 use crate::runner::Outcome::{self, Pass, Skip};
+use crate::terminal::in_foreground;
 
 tests! {
     Both {
@@ -312,19 +313,7 @@ fn t16_a_fake_devpts_is_no_console(ctx: &Ctx) -> Outcome {
         c["process"]["terminal"] = json!(true);
     }));
     fs::write(container.bundle.rootfs("/marker"), "planted").unwrap();
-    let root = ctx.path("state");
-    let argv = [
-        &ctx.probe(),
-        "pty",
-        ctx.runtime().to_str().unwrap(),
-        "--root",
-        &root,
-        "run",
-        "-b",
-        container.bundle.path(),
-        &container.id,
-    ];
-    let run = ctx.command(&argv).spawn();
+    let run = in_foreground(ctx, &container).spawn();
     std::thread::sleep(std::time::Duration::from_millis(500));
     assert!(!run.stdout_so_far().contains("planted"));
     Pass

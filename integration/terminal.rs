@@ -48,7 +48,7 @@ fn behind_socket(ctx: &Ctx, edit: impl FnOnce(&mut Value)) -> String {
 }
 
 /// The container's `run`, under a terminal of 41 rows and 121 columns.
-fn in_foreground<'c>(ctx: &'c Ctx<'c>, container: &Container) -> Cmd<'c> {
+pub fn in_foreground<'c>(ctx: &'c Ctx<'c>, container: &Container) -> Cmd<'c> {
     let root = ctx.path("state");
     let argv = [
         &ctx.probe(),

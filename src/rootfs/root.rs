@@ -1,7 +1,7 @@
 //! [`Root`]: the descriptor below which every container path is resolved, and [`InRoot`], a path that means nothing elsewhere.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
@@ -41,11 +41,6 @@ impl InRoot {
             Ok(rest) if !rest.as_os_str().is_empty() => rest,
             _ => Path::new("."),
         }
-    }
-
-    /// True if this is `other` or below it.
-    pub fn is_within(&self, other: &str) -> bool {
-        self.0.starts_with(other)
     }
 }
 
@@ -189,11 +184,6 @@ impl Root {
         let split = path.as_path().parent().zip(path.as_path().file_name());
         let (parent, name) = split.ok_or_else(|| CallError::new("openat2", "\"/\"", libc::EEXIST))?;
         Ok((self.make_directories(&InRoot::new(parent))?, PathBuf::from(name)))
-    }
-
-    /// A new descriptor of the root that `*at` calls with an empty path accept.
-    pub fn at(&self) -> At<'_> {
-        At::Fd(self.fd.as_fd())
     }
 }
 

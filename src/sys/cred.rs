@@ -106,13 +106,6 @@ pub fn capset(sets: CapSets) -> CallResult<()> {
     .map(drop)
 }
 
-/// True if the capability is in the bounding set (`PR_CAPBSET_READ`); false also for a number that the kernel does not know.
-pub fn in_bounding_set(capability: u32) -> bool {
-    // SAFETY: integer arguments only.
-    let ret = unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(capability), 0, 0, 0) };
-    ret == 1
-}
-
 /// `PR_CAPBSET_DROP`.
 ///
 /// # Errors

@@ -452,17 +452,6 @@ pub fn copy_file(from: impl AsFd, to: impl AsFd, len: usize) -> CallResult<()> {
     Ok(())
 }
 
-/// Duplicates a descriptor to the lowest free number at or above `min`, close-on-exec.
-///
-/// # Errors
-/// The kernel's.
-pub fn dup_above(fd: impl AsFd, min: RawFd) -> CallResult<OwnedFd> {
-    let fd = fd.as_fd().as_raw_fd();
-    // SAFETY: no pointers are passed.
-    let ret = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, min) };
-    check_fd(ret, "fcntl", || format!("{fd}, F_DUPFD_CLOEXEC, {min}"))
-}
-
 /// dup2(2): makes `target` a copy of `fd`, without close-on-exec.
 ///
 /// # Errors

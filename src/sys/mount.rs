@@ -5,11 +5,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use super::{At, CallError, CallResult, c_path, c_string, check, check_fd};
+use super::{At, CallResult, c_path, c_string, check, check_fd};
 
 const FSCONFIG_SET_FLAG: u32 = 0;
 const FSCONFIG_SET_STRING: u32 = 1;
-const FSCONFIG_SET_FD: u32 = 5;
 const FSCONFIG_CMD_CREATE: u32 = 6;
 const FSCONFIG_CMD_RECONFIGURE: u32 = 7;
 const FSPICK_CLOEXEC: u32 = 1;
@@ -81,19 +80,6 @@ pub fn fsconfig_string(context: &OwnedFd, key: &str, value: &str) -> CallResult<
     // SAFETY: both strings outlive the call.
     let ret = unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_SET_STRING, name.as_ptr(), text.as_ptr(), 0) };
     check(ret, "fsconfig", || format!("{fd}, FSCONFIG_SET_STRING, {key:?}, {value:?}")).map(drop)
-}
-
-/// fsconfig(2) with `FSCONFIG_SET_FD`.
-///
-/// # Errors
-/// The kernel's.
-pub fn fsconfig_fd(context: &OwnedFd, key: &str, value: impl AsFd) -> CallResult<()> {
-    let fd = context.as_raw_fd();
-    let value = value.as_fd().as_raw_fd();
-    let name = c_string("fsconfig", key)?;
-    // SAFETY: `name` outlives the call, the value is null as this command demands.
-    let ret = unsafe { libc::syscall(libc::SYS_fsconfig, fd, FSCONFIG_SET_FD, name.as_ptr(), std::ptr::null::<u8>(), value) };
-    check(ret, "fsconfig", || format!("{fd}, FSCONFIG_SET_FD, {key:?}, {value}")).map(drop)
 }
 
 /// fsconfig(2) with `FSCONFIG_CMD_CREATE`: makes the superblock.
@@ -258,9 +244,4 @@ pub fn umount2(path: &Path, flags: i32) -> CallResult<()> {
     // SAFETY: `name` outlives the call.
     let ret = unsafe { libc::umount2(name.as_ptr(), flags) };
     check(ret.into(), "umount2", || format!("{path:?}, {flags:#x}")).map(drop)
-}
-
-/// True if an error means that the kernel, or a seccomp filter around us, does not offer a call.
-pub fn is_missing(error: &CallError) -> bool {
-    error.is(libc::ENOSYS)
 }

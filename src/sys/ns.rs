@@ -1,10 +1,9 @@
 //! Namespaces: setns(2), unshare(2), and the ioctls of ioctl_ns(2).
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
-use super::{CallResult, check, check_fd, check_int};
+use super::{CallResult, check, check_int};
 
-const NS_GET_USERNS: libc::c_ulong = 0xb701;
 const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 
 /// setns(2) with a namespace descriptor (one type) or a pidfd (any set of types).
@@ -37,15 +36,4 @@ pub fn namespace_type(fd: impl AsFd) -> CallResult<i32> {
     // SAFETY: this ioctl takes no argument.
     let ret = unsafe { libc::ioctl(fd, NS_GET_NSTYPE) };
     check_int(ret, "ioctl", || format!("{fd}, NS_GET_NSTYPE"))
-}
-
-/// The user namespace that owns a namespace. Linux 4.9.
-///
-/// # Errors
-/// `EPERM` if it is not an own or a descendant one.
-pub fn owning_user_namespace(fd: impl AsFd) -> CallResult<OwnedFd> {
-    let fd = fd.as_fd().as_raw_fd();
-    // SAFETY: this ioctl takes no argument.
-    let ret = unsafe { libc::ioctl(fd, NS_GET_USERNS) };
-    check_fd(ret, "ioctl", || format!("{fd}, NS_GET_USERNS"))
 }

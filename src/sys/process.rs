@@ -465,16 +465,6 @@ pub fn pidfd_is_dead(pidfd: impl AsFd) -> bool {
     poll(&[(pidfd.as_fd(), false)], Some(Duration::ZERO)).is_ok_and(|ready| ready[0].readable)
 }
 
-/// setpriority(2) of the calling process.
-///
-/// # Errors
-/// The kernel's.
-pub fn set_nice(nice: i32) -> CallResult<()> {
-    // SAFETY: no pointers are passed.
-    let ret = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-    check(ret.into(), "setpriority", || format!("PRIO_PROCESS, 0, {nice}")).map(drop)
-}
-
 /// ioprio_set(2) of the calling process.
 ///
 /// # Errors

@@ -20,19 +20,6 @@ pub fn open_peer(master: impl AsFd) -> CallResult<OwnedFd> {
     check_fd(ret, "ioctl", || format!("{fd}, TIOCGPTPEER"))
 }
 
-/// The number of a pseudo-terminal: N of /dev/pts/N (`TIOCGPTN`).
-///
-/// # Errors
-/// The kernel's.
-pub fn pty_number(master: impl AsFd) -> CallResult<u32> {
-    let fd = master.as_fd().as_raw_fd();
-    let mut number: libc::c_uint = 0;
-    // SAFETY: this ioctl writes one unsigned int.
-    let ret = unsafe { libc::ioctl(fd, libc::TIOCGPTN, &raw mut number) };
-    check(ret.into(), "ioctl", || format!("{fd}, TIOCGPTN"))?;
-    Ok(number)
-}
-
 /// Makes a terminal the controlling one of this session (`TIOCSCTTY`).
 ///
 /// # Errors
@@ -119,13 +106,5 @@ pub fn raw(settings: &Settings) -> Settings {
     let mut copy = settings.0;
     // SAFETY: the structure is valid and ours.
     unsafe { libc::cfmakeraw(&raw mut copy) };
-    Settings(copy)
-}
-
-/// The same settings without the translation of newlines on output: what the far end of a proxied terminal writes has been
-/// translated already by the terminal of the caller.
-pub fn without_newline_translation(settings: &Settings) -> Settings {
-    let mut copy = settings.0;
-    copy.c_oflag &= !libc::ONLCR;
     Settings(copy)
 }
