@@ -7,12 +7,14 @@ A filter is part of "engine: scenario"; without one everything runs. RT and CONT
 
 import os
 import shutil
+import subprocess
 import sys
 import time
 import traceback
 
 import harness
 import images
+import services
 import world
 from buildah import Buildah
 from conmon import Conmon
@@ -21,8 +23,10 @@ from contract import Contract
 from cri import Cri
 from docker import Docker
 from podman import Podman, PodmanRootless
+from services import PodmanRootlessServices, PodmanServices, Services
 
-ENGINES = [Contract, Podman, Conmon, Ctr, Buildah, PodmanRootless, Docker, Cri]
+SERVED = [Services, PodmanServices, PodmanRootlessServices]
+ENGINES = [Contract, Podman, Conmon, Ctr, Buildah, PodmanRootless, Docker, Cri, *SERVED]
 PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 
 
@@ -136,6 +140,9 @@ def main(arguments):
         print(f"engines: no runtime at {' '.join(missing)}\n\n0 passed, 1 failed, 0 skipped")
         return 1
     if "--inside" not in flags:
+        if any(chosen(engine, filters) for engine in SERVED):
+            # Without it (no network, another distribution) the scenarios say so and are skipped.
+            subprocess.run([f"{top}/engines/services-tree", services.tree()], check=False)
         return world.enter(arguments)
     lab = filters.pop(0)
     world.settle(lab)

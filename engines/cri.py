@@ -1,9 +1,12 @@
 """containerd as Kubernetes uses it: the CRI over its socket, spoken with curl and a small encoder of protocol buffers."""
 
+import concurrent.futures
+import itertools
 import os
 import re
 import struct
 import subprocess
+import threading
 
 import world
 from containerd import IMAGE, Containerd
@@ -64,13 +67,21 @@ def decode(data):
     return fields
 
 
+def comm(pid):
+    """The name of a process, or nothing where it has just ended."""
+    try:
+        return world.read(f"/proc/{pid}/comm")
+    except OSError:
+        return ""
+
+
 class Cri(Containerd):
     name = "containerd (CRI)"
     namespace = "k8s.io"
 
     def start(self):
         need("curl", "/usr/lib/cni/bridge")
-        self.count = 0
+        self.numbers = itertools.count(1)
         self.pods = []
         super().start()
 
@@ -83,7 +94,7 @@ class Cri(Containerd):
     def call(self, method, fields, error=False):
         """Calls a method; returns the answer's fields, or the error's text if one is expected."""
         message = encode(fields)
-        headers = self.lab.path("headers")
+        headers = self.lab.path(f"headers-{threading.get_ident()}")
         argv = ["curl", "--silent", "--show-error", "--http2-prior-knowledge", "--unix-socket", self.sock, "--max-time", str(DEADLINE),
                 "-H", "Content-Type: application/grpc", "-H", "TE: trailers", "--data-binary", "@-", "-D", headers,
                 f"http://localhost/runtime.v1.RuntimeService/{method}"]
@@ -100,10 +111,13 @@ class Cri(Containerd):
         equal(status[1], "0", f"{method}: {text}")
         return decode(done.stdout[5:])
 
+    def next(self):
+        """A number that nobody else has, of whichever thread."""
+        return next(self.numbers)
+
     def pod(self, network=NODE, pid=CONTAINER, extra=()):
         """Runs a pod; returns (id, config)."""
-        self.count += 1
-        name = f"{self.lab.name}p{self.count}"
+        name = f"{self.lab.name}p{self.next()}"
         logs = self.lab.path("logs", name)
         os.makedirs(logs)
         security = [(1, [(1, network), (2, pid), (3, POD)]), *extra]
@@ -116,8 +130,7 @@ class Cri(Containerd):
         return pod, config
 
     def make(self, pod, config, args, security=(), resources=()):
-        self.count += 1
-        name = f"c{self.count}"
+        name = f"c{self.next()}"
         container = [(1, [(1, name)]), (2, [(1, IMAGE)]), *((3, word) for word in args), (6, [(1, "A"), (2, "b")]), (11, f"{name}.log"),
                      (15, [(1, list(resources)), (2, list(security))])]
         answer = self.call("CreateContainer", [(1, pod), (2, container), (3, config)])
@@ -239,9 +252,60 @@ class Cri(Containerd):
         equal(self.ended(one)[0], 137)
         self.tidy()
 
+    def whole_life(self):
+        """A pod with a network of its own and two containers that share its namespaces, from the start to the removal."""
+        pod, config = self.pod(network=POD)
+        shared = [(3, [(1, POD), (2, POD), (3, POD)])]
+        one, _ = self.running(pod, config, ("sh", "-c", "exec httpd -f -p 80 -h /www"), security=shared, resources=[(3, 128), (4, 32 << 20)])
+        two, _ = self.running(pod, config, ("sleep", "1000"), security=shared)
+        said = eventually(lambda: self.exec(two, "wget", "-q", "-O-", "http://127.0.0.1/index.html")[0], "a page from the other container")
+        contains(said, "a page")
+        self.call("StopContainer", [(1, one), (2, 0)])
+        equal(self.ended(one)[0], 137)
+        self.call("RemoveContainer", [(1, one)])
+        # The other one is still up when the pod is stopped.
+        self.call("StopPodSandbox", [(1, pod)])
+        self.call("RemovePodSandbox", [(1, pod)])
+        self.pods.remove(pod)
+
+    def traces(self):
+        """What a pod leaves if somebody forgets it: {kind: sorted list}."""
+        groups = [path for base, folders, _ in os.walk("/sys/fs/cgroup") for path in (os.path.join(base, folder) for folder in folders)
+                  if "/rt-kube/" in path]
+        shims = [pid for pid in filter(str.isdigit, os.listdir("/proc")) if comm(pid).startswith("containerd-shim")]
+        folders = [path for base, names, _ in os.walk(self.lab.folder) for path in (os.path.join(base, name) for name in names)
+                   if os.path.basename(base) == self.namespace and ("state" in base or "tasks" in base or "runtime" in base)]
+        return {
+            "control groups": sorted(groups),
+            "shims": sorted(shims),
+            "mounts": sorted(line.split()[1] for line in world.read("/proc/self/mounts").splitlines()),
+            "network namespaces": sorted(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else [],
+            "links": sorted(name for name in os.listdir("/sys/class/net") if name.startswith("veth")),
+            "folders": sorted(folders),
+        }
+
+    def nothing_new(self, before):
+        for kind, found in before.items():
+            eventually(lambda kind=kind, found=found: self.traces()[kind] == found, f"the {kind} are as before: {self.traces()[kind]}", 20)
+
+    @scenario("100 pods of two containers, one after another")
+    def hundred(self):
+        self.tidy()
+        before = self.traces()
+        # The control shows what the machine can do; it need not do it a hundred times.
+        for _ in range(100 if self.lab.name == "rt" else 5):
+            self.whole_life()
+        self.nothing_new(before)
+
+    @scenario("10 pods of two containers in parallel")
+    def parallel(self):
+        before = self.traces()
+        with concurrent.futures.ThreadPoolExecutor(10) as pool:
+            for life in [pool.submit(self.whole_life) for _ in range(10)]:
+                life.result()
+        self.nothing_new(before)
+
     @scenario("nothing is left")
     def nothing_left(self):
         self.tidy()
-        left = [path for base, folders, _ in os.walk("/sys/fs/cgroup") for path in (os.path.join(base, folder) for folder in folders)
-                if "/rt-kube/" in path]
-        equal(left, [], "control groups")
+        equal(self.traces()["control groups"], [], "control groups")

@@ -156,13 +156,17 @@ class Lab:
             os.close(master)
         return Result(argv, status, said.decode(errors="replace").replace("\r\n", "\n"), "")
 
-    def daemon(self, name, *argv, env=None, user=None):
-        """Starts a daemon; its output goes to NAME.log."""
+    def background(self, *argv, output, env=None, user=None):
+        """Starts a program that goes on; its output goes to the open file."""
         ids = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+        return subprocess.Popen(
+            [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env={**self.env, **(env or {})}, start_new_session=True, **ids)
+
+    def daemon(self, name, *argv, **options):
+        """Starts a daemon; its output goes to NAME.log."""
         with open(self.path(f"{name}.log"), "ab") as log:
-            process = subprocess.Popen(
-                [str(word) for word in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                env={**self.env, **(env or {})}, start_new_session=True, **ids)
+            process = self.background(*argv, output=log, **options)
         self.daemons.append(process)
         return process
 
