@@ -63,12 +63,12 @@ fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
 ///
 /// # Errors
 /// If something of it cannot be removed.
-pub fn after_run(directory: &Directory, globals: &Globals) -> Result<(), Error> {
+pub fn after_run(store: &Store, directory: &Directory, globals: &Globals) -> Result<(), Error> {
     directory.lock()?;
     if !directory.is_linked()? {
         return Ok(());
     }
-    Ok(destroy(&globals.store()?, directory, &globals.log)?)
+    Ok(destroy(store, directory, &globals.log)?)
 }
 
 /// Kills and removes everything that belongs to a container, its directory last. The directory is locked.
@@ -81,9 +81,13 @@ pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Fa
         Some(record) => record.cgroup.clone(),
         None => groups_by_id(directory.id())?,
     };
-    let cgroup = Cgroup::open(&groups)?;
-    kill_everything(&cgroup, record.as_ref().and_then(lifecycle::live_init))?;
-    cgroup.remove()?;
+    let init = record.as_ref().and_then(lifecycle::live_init);
+    // Most often nobody is left, and the kernel says so by letting the directories go.
+    if init.is_some() || !cgroups::remove_if_empty(&groups)? {
+        let cgroup = Cgroup::open(&groups)?;
+        kill_everything(&cgroup, init)?;
+        cgroup.remove()?;
+    }
     if let Some(unit) = &groups.unit {
         Manager::connect(unit.which)?.stop(&unit.name)?;
     }
@@ -149,6 +153,9 @@ fn unmount(record: &Record, log: &Log) {
 
 /// "If any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue" (runtime.md).
 fn poststop(record: &Record, log: &Log) {
+    if record.poststop.is_empty() {
+        return;
+    }
     let state = lifecycle::state_document(record, Status::Stopped).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
     for step in hooks::steps(&record.poststop, Moment::Poststop) {

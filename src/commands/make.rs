@@ -13,7 +13,6 @@ use crate::plan::request::{self, Request};
 use crate::plan::{Findings, Plan, StartSignal};
 use crate::spec::{self, Spec};
 use crate::state::record::{LAYOUT, Phase, SeccompRecord};
-use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record, Store};
 use crate::sys::fs;
 
@@ -50,6 +49,8 @@ pub struct MakeArgs {
 /// A container that has been made, with its lock held.
 #[derive(Debug)]
 pub struct Made {
+    /// The state root.
+    pub store: Store,
     /// Its directory.
     pub directory: Directory,
     /// Its record.
@@ -171,7 +172,7 @@ pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
         globals.log.warning(&warning.to_string());
     }
     match launch(&prepared, request, &directory, globals) {
-        Ok((record, launched)) => Ok(Made { directory, record, launched }),
+        Ok((record, launched)) => Ok(Made { store, directory, record, launched }),
         Err(failure) => Err(roll_back(failure, &store, &directory, globals)),
     }
 }
@@ -186,9 +187,6 @@ fn launch(
     let survey = cgroups::survey(&plan.cgroup)?;
     let mut record = record(prepared, request, &survey);
     directory.write_record(&record)?;
-    if let Some(filter) = &plan.seccomp {
-        directory.write_file(SECCOMP, filter.program.as_bytes())?;
-    }
     let launch = Launch {
         plan,
         log: &globals.log,
