@@ -51,7 +51,7 @@ fn polite(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
         let text = format!("container still running (status {})", container.status);
         return Err(Error::new("still-running", text).hint_text("stop it first, or use --force"));
     }
-    Ok(destroy(store, &container.directory, log)?)
+    Ok(take_back(store, &container.directory, Some(&container.record), container.init(), log)?)
 }
 
 fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
@@ -77,11 +77,21 @@ pub fn after_run(store: &Store, directory: &Directory, globals: &Globals) -> Res
 /// Of the first thing that stays; the directory stays, too, so that it can be tried again.
 pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Failure> {
     let record = directory.read_record();
-    let groups = match &record {
+    let init = record.as_ref().and_then(lifecycle::live_init);
+    take_back(store, directory, record.as_ref(), init.as_ref().map(|(init, pidfd)| (*init, pidfd)), log)
+}
+
+fn take_back(
+    store: &Store,
+    directory: &Directory,
+    record: Option<&Record>,
+    init: Option<(ProcessRef, &OwnedFd)>,
+    log: &Log,
+) -> Result<(), Failure> {
+    let groups = match record {
         Some(record) => record.cgroup.clone(),
         None => groups_by_id(directory.id())?,
     };
-    let init = record.as_ref().and_then(lifecycle::live_init);
     // Most often nobody is left, and the kernel says so by letting the directories go.
     if init.is_some() || !cgroups::remove_if_empty(&groups)? {
         let cgroup = Cgroup::open(&groups)?;
@@ -91,7 +101,7 @@ pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Fa
     if let Some(unit) = &groups.unit {
         Manager::connect(unit.which)?.stop(&unit.name)?;
     }
-    if let Some(record) = &record {
+    if let Some(record) = record {
         record.resctrl.as_ref().map_or(Ok(()), resctrl::group::remove)?;
         unmount(record, log);
         if record.phase != Phase::Creating {
@@ -123,7 +133,7 @@ fn groups_by_id(id: &ContainerId) -> Result<CgroupRecord, Failure> {
 ///
 /// # Errors
 /// If processes stay.
-pub fn kill_everything(cgroup: &Cgroup, init: Option<(ProcessRef, OwnedFd)>) -> Result<(), Failure> {
+pub fn kill_everything(cgroup: &Cgroup, init: Option<(ProcessRef, &OwnedFd)>) -> Result<(), Failure> {
     if let Some((_, pidfd)) = &init {
         // It may end by itself at this moment.
         let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);

@@ -11,6 +11,7 @@ use crate::launch::launcher::{self, Handles, Launch, Launched};
 use crate::plan::build;
 use crate::plan::request::{self, Request};
 use crate::plan::{Findings, Plan, StartSignal};
+use crate::procfs::ProcFs;
 use crate::spec::{self, Spec};
 use crate::state::record::{LAYOUT, Phase, SeccompRecord};
 use crate::state::{Directory, Record, Store};
@@ -192,7 +193,7 @@ fn launch(
         log: &globals.log,
         directory: Some(directory),
         record: &mut record,
-        handles: Handles::new()?,
+        handles: Handles::new(ProcFs::open()?),
         cgroup: None,
         survey: Some(survey),
     };

@@ -54,13 +54,10 @@ pub struct Handles {
 
 impl Handles {
     /// Nothing but procfs.
-    ///
-    /// # Errors
-    /// See [`ProcFs::open`].
-    pub fn new() -> Result<Self, Failure> {
-        Ok(Self {
+    pub fn new(procfs: ProcFs) -> Self {
+        Self {
             caller_is_root: crate::sys::cred::geteuid() == 0,
-            procfs: ProcFs::open()?,
+            procfs,
             rootfs: None,
             sources: Sources::new(),
             namespaces: join::Opened::new(),
@@ -69,7 +66,7 @@ impl Handles {
             container: None,
             container_root: None,
             doors: Doors::default(),
-        })
+        }
     }
 
     /// What namespace steps work on.
