@@ -79,6 +79,12 @@ impl ProcFs {
         Ok(String::from_utf8_lossy(&content).into_owned())
     }
 
+    /// proc_pid_stat(5) of a process, which is one record.
+    fn stat(&self, pid: i32) -> CallResult<String> {
+        let content = fs::read_record(self.open_file(&format!("{pid}/stat"), libc::O_RDONLY)?)?;
+        Ok(String::from_utf8_lossy(&content).into_owned())
+    }
+
     /// Opens a descriptor of this process anew, following the magic link `self/fd/N`, with other flags.
     ///
     /// # Errors
@@ -126,7 +132,7 @@ impl ProcFs {
     /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
     pub fn has_executed(&self, pid: i32) -> CallResult<(char, bool)> {
         const FORK_NO_EXEC: u64 = 0x40;
-        let text = self.read(&format!("{pid}/stat"))?;
+        let text = self.stat(pid)?;
         let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
         let state = fields.first().and_then(|field| field.chars().next());
         let flags = fields.get(6).and_then(|field| field.parse::<u64>().ok());
@@ -139,7 +145,7 @@ impl ProcFs {
     /// # Errors
     /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
     pub fn process_exit(&self, pid: i32) -> CallResult<Option<Exit>> {
-        let text = self.read(&format!("{pid}/stat"))?;
+        let text = self.stat(pid)?;
         let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
         let status = fields.get(49).and_then(|field| field.parse().ok());
         Ok(status.filter(|_| fields.first() == Some(&"Z")).map(Exit::from_wait_status))
@@ -150,7 +156,7 @@ impl ProcFs {
     /// # Errors
     /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
     pub fn process_stat(&self, pid: i32) -> CallResult<(char, u64)> {
-        let text = self.read(&format!("{pid}/stat"))?;
+        let text = self.stat(pid)?;
         // The second field is the command in parentheses and may contain anything; the last `)` ends it.
         let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
         let state = fields.first().and_then(|field| field.chars().next());

@@ -46,6 +46,14 @@ fn planned(facts: &Facts, name: &str, json: &str) -> CgroupPlan {
     plan
 }
 
+/// Moves a foreign process; the runtime's own move themselves.
+fn join(cgroup: &Cgroup, pid: i32) {
+    cgroup.join_v2(pid).unwrap();
+    for recorded in cgroup.record().directories.iter().filter(|recorded| recorded.place.version == Version::V1) {
+        fs::write(recorded.place.directory().join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+}
+
 /// A container's cgroups that are killed and removed at the end, whatever happens.
 struct Box {
     cgroup: Option<Cgroup>,
@@ -76,7 +84,7 @@ impl Box {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        self.cgroup().join(pid).unwrap();
+        join(self.cgroup(), pid);
         use std::io::Write;
         child.stdin.take().unwrap().write_all(b"go\n").unwrap();
         self.children.push(child);
@@ -384,7 +392,7 @@ fn existing(_: bool) {
     assert_eq!(ours.iter().filter(|ours| !**ours).count(), 1);
     let cgroup = survey_one.create().unwrap();
     let mut child = Command::new("sleep").arg("100").spawn().unwrap();
-    cgroup.join(i32::try_from(child.id()).unwrap()).unwrap();
+    join(&cgroup, i32::try_from(child.id()).unwrap());
     let error = survey(&plan).unwrap().create().unwrap_err().to_string();
     cgroup.kill(libc::SIGKILL).unwrap();
     child.wait().unwrap();
@@ -399,14 +407,27 @@ fn born_inside(_: bool) {
     use rt::sys::process::{CloneArgs, Cloned, clone3, exit_now, wait_pidfd};
     let bx = Box::new("born", "{}");
     let request = CloneArgs { flags: 0, cgroup: bx.cgroup().v2_fd() };
+    let mut doors = bx.cgroup().doors().unwrap();
     let (pid, pidfd) = match clone3(&request).unwrap() {
         Cloned::Parent(pid, pidfd) => (pid, pidfd),
         Cloned::Child => {
+            let entered = doors.enter();
+            if entered.is_err() {
+                exit_now(1)
+            }
             std::thread::sleep(Duration::from_secs(100));
             exit_now(0)
         }
     };
-    bx.cgroup().join_v1(pid).unwrap();
+    drop(doors);
+    for recorded in bx.cgroup().record().directories.iter().filter(|recorded| recorded.place.version == Version::V1) {
+        let inside = || fs::read_to_string(recorded.place.directory().join("cgroup.procs")).unwrap();
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while inside().trim() != pid.to_string() {
+            assert!(std::time::Instant::now() < end, "{} has {:?}", recorded.place, inside());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
     assert_eq!(bx.cgroup().processes().unwrap(), [pid]);
     assert!(bx.cgroup().v2_of(pid).unwrap().is_some());
     assert!(bx.cgroup().v2_of(1).unwrap().is_none());

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use super::dir::{Dir, is_gone};
+use super::dir::Dir;
 use super::steps::{CgroupRecord, Recorded, Version};
 use crate::error::{Doing, Failure};
-use crate::sys::fs::{openat, read_to_end};
+use crate::sys::fs::{openat, read_to_end, write_all};
 use crate::sys::{At, CallResult};
 
 /// The control groups of one container, open.
@@ -24,13 +24,7 @@ impl Cgroup {
     /// # Errors
     /// If a directory exists and cannot be opened.
     pub fn open(record: &CgroupRecord) -> Result<Self, Failure> {
-        let open = |recorded: &Recorded| {
-            let mount = match Dir::mount(&recorded.place.mount) {
-                Err(error) if is_gone(&error) => return Ok(None),
-                other => other?,
-            };
-            mount.find(&recorded.place.path)
-        };
+        let open = |recorded: &Recorded| Dir::open_if_present(recorded.place.directory());
         let dirs: CallResult<_> = record.directories.iter().map(open).collect();
         Ok(Self { record: record.clone(), dirs: dirs.doing(|| "open the container's cgroups")? })
     }
@@ -50,20 +44,24 @@ impl Cgroup {
         self.v2().map(AsFd::as_fd)
     }
 
-    /// Moves a process into every directory.
+    /// Moves a process into the version 2 directory, if there is one.
     ///
     /// # Errors
     /// The kernel's; `ESRCH` if the process is gone.
-    pub fn join(&self, pid: i32) -> Result<(), Failure> {
-        self.existing().try_for_each(|(_, dir)| attach(dir, pid))
+    pub fn join_v2(&self, pid: i32) -> Result<(), Failure> {
+        let Some(dir) = self.v2() else { return Ok(()) };
+        let path = dir.path().display();
+        dir.write("cgroup.procs", &pid.to_string()).doing(|| format!("move process {pid} into cgroup {path}"))
     }
 
-    /// Moves a process into every directory of version 1: for one that was born in the version 2 directory.
+    /// The version 1 directories, opened for a process that will move itself into them.
     ///
     /// # Errors
-    /// The kernel's; `ESRCH` if the process is gone.
-    pub fn join_v1(&self, pid: i32) -> Result<(), Failure> {
-        self.existing().filter(|(version, _)| *version == Version::V1).try_for_each(|(_, dir)| attach(dir, pid))
+    /// The kernel's.
+    pub fn doors(&self) -> Result<Doors, Failure> {
+        let open = |(_, dir): (Version, &Dir)| Ok((dir.open_for_writing("tasks")?, dir.path().to_path_buf()));
+        let doors: CallResult<_> = self.existing().filter(|(version, _)| *version == Version::V1).map(open).collect();
+        Ok(Doors(doors.doing(|| "open the container's cgroups")?))
     }
 
     /// The processes in the container's cgroup and below, in ascending order. Those of foreign pid namespaces are left out.
@@ -145,8 +143,26 @@ impl Cgroup {
     }
 }
 
-fn attach(dir: &Dir, pid: i32) -> Result<(), Failure> {
-    dir.write("cgroup.procs", &pid.to_string()).doing(|| format!("move process {pid} into cgroup {}", dir.path().display()))
+/// The `tasks` files of version 1 directories, which a single-threaded process writes itself into. They were opened by the launcher, with
+/// its rights, and are no directories from which something else could be reached.
+#[derive(Debug, Default)]
+pub struct Doors(Vec<(OwnedFd, PathBuf)>);
+
+impl Doors {
+    /// Moves the calling process, which has one thread, and closes the files.
+    ///
+    /// A thread that moves itself needs no lock of the kernel but the one of all cgroups. Moving another process, or a whole one
+    /// through `cgroup.procs`, takes the lock of thread groups, and that may wait for an RCU grace period: milliseconds
+    /// (`cgroup_procs_write_start` in kernel/cgroup/cgroup.c).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enter(&mut self) -> Result<(), Failure> {
+        for (tasks, path) in self.0.drain(..) {
+            write_all(&tasks, b"0").doing(|| format!("join cgroup {}", path.display()))?;
+        }
+        Ok(())
+    }
 }
 
 /// The processes of a directory and of those below.

@@ -1,21 +1,21 @@
 //! Making the directories.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::cgroup::Cgroup;
-use super::dir::{Dir, is_gone};
+use super::dir::{self, Dir, is_gone};
 use super::plan::CgroupPlan;
 use super::steps::{CgroupRecord, Place, Recorded, Version};
 use super::systemd::UnitPlan;
 use crate::error::{Doing, Failure};
-use crate::plan::{Origin, Planned};
-use crate::sys::CallResult;
+use crate::plan::Planned;
+use crate::sys::fs::{faccessat, openat, read_record};
+use crate::sys::{At, CallResult};
 
 /// What of a plan's directories exists already: the last step before something is made.
 #[derive(Debug)]
 pub struct Survey {
     record: CgroupRecord,
-    mounts: Vec<Dir>,
 }
 
 /// Looks which directories have to be made. Nothing is changed.
@@ -23,29 +23,34 @@ pub struct Survey {
 /// # Errors
 /// The kernel's.
 pub fn survey(plan: &CgroupPlan) -> Result<Survey, Failure> {
-    let look = |planned: &Planned<Place>| -> CallResult<(Recorded, Dir)> {
-        let place = &planned.step;
-        let mount = Dir::mount(&place.mount)?;
-        let mut missing = Vec::new();
-        for level in place.levels().into_iter().rev() {
-            if mount.find(&level)?.is_some() {
-                break;
-            }
-            missing.insert(0, level);
-        }
+    let look = |planned: &Planned<Place>| -> CallResult<Recorded> {
+        let place = planned.step.clone();
         if plan.unit.is_some() {
             // systemd makes it, and everything above, and takes it away.
-            return Ok((Recorded { place: place.clone(), ours: true, parents: Vec::new() }, mount));
+            return Ok(Recorded { place, ours: true, parents: Vec::new() });
         }
+        let mut missing = missing(&place)?;
         let ours = missing.pop().is_some();
-        // The directory `rt` of the default path belongs to all of our containers: whoever is the last removes it.
-        let common = place.path.parent().filter(|_| missing.is_empty() && matches!(planned.origin, Origin::Default(_)));
-        missing.extend(common.map(Path::to_path_buf));
-        Ok((Recorded { place: place.clone(), ours, parents: missing }, mount))
+        Ok(Recorded { place, ours, parents: missing })
     };
     let found: CallResult<Vec<_>> = plan.places.iter().map(look).collect();
-    let (directories, mounts) = found.doing(|| "look at the cgroup hierarchies")?.into_iter().unzip();
-    Ok(Survey { record: CgroupRecord { directories, unit: plan.unit.as_ref().map(UnitPlan::record) }, mounts })
+    let directories = found.doing(|| "look at the cgroup hierarchies")?;
+    Ok(Survey { record: CgroupRecord { directories, unit: plan.unit.as_ref().map(UnitPlan::record) } })
+}
+
+/// The levels of a place that do not exist, outermost first.
+fn missing(place: &Place) -> CallResult<Vec<PathBuf>> {
+    let mut missing = Vec::new();
+    for level in place.levels().into_iter().rev() {
+        match faccessat(At::Cwd, &place.mount.join(&level), libc::F_OK) {
+            Err(error) if is_gone(&error) => missing.insert(0, level),
+            other => {
+                other?;
+                break;
+            }
+        }
+    }
+    Ok(missing)
 }
 
 impl Survey {
@@ -59,15 +64,12 @@ impl Survey {
     /// # Errors
     /// The kernel's. Whatever was made up to then is in the record.
     pub fn create(self) -> Result<Cgroup, Failure> {
-        let mut dirs = Vec::with_capacity(self.mounts.len());
         if self.record.unit.is_some() {
             // The unit is there by now.
             return Cgroup::open(&self.record);
         }
-        for (recorded, mount) in self.record.directories.iter().zip(&self.mounts) {
-            let dir = make(mount, recorded).doing(|| format!("make {}", recorded.place))?;
-            dirs.push(Some(dir));
-        }
+        let made = |recorded: &Recorded| make(&recorded.place).map(Some).doing(|| format!("make {}", recorded.place));
+        let dirs = self.record.directories.iter().map(made).collect::<Result<_, _>>()?;
         let cgroup = Cgroup { record: self.record, dirs };
         if cgroup.record.directories.iter().any(|recorded| !recorded.ours) {
             check_fit(&cgroup)?;
@@ -76,41 +78,65 @@ impl Survey {
     }
 }
 
-/// Makes the levels of a directory that are missing.
-fn make(mount: &Dir, recorded: &Recorded) -> CallResult<Dir> {
+/// Makes a directory and whatever is missing above it.
+fn make(place: &Place) -> CallResult<Dir> {
     // Another container's removal may take a common parent away between two of our calls.
     let mut tries = 0;
     loop {
-        match make_once(mount, recorded) {
+        match make_once(place) {
             Err(error) if is_gone(&error) && tries < 100 => tries += 1,
             other => return other,
         }
     }
 }
 
-fn make_once(mount: &Dir, recorded: &Recorded) -> CallResult<Dir> {
-    let is_cpuset = recorded.place.version == Version::V1 && recorded.place.has("cpuset");
-    let mut above = mount.below(Path::new(""))?;
-    for name in &recorded.place.path {
-        let name = Path::new(name);
-        above.make(name)?;
-        let dir = above.below(name)?;
-        if is_cpuset {
-            inherit_cpuset(&above, &dir)?;
+fn make_once(place: &Place) -> CallResult<Dir> {
+    let whole = place.directory();
+    let is_cpuset = place.version == Version::V1 && place.has("cpuset");
+    let is_new = match dir::make(&whole) {
+        Err(error) if is_gone(&error) => {
+            place.levels().iter().try_for_each(|level| dir::make(&place.mount.join(level)).map(drop))?;
+            false
         }
-        above = dir;
+        other => other?,
+    };
+    let dir = Dir::open(whole)?;
+    if is_cpuset {
+        inherit_cpuset(place, &dir, is_new)?;
     }
-    Ok(above)
+    Ok(dir)
 }
 
+const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
 /// A new cpuset of version 1 is empty and refuses processes: it gets what the one above has.
-fn inherit_cpuset(above: &Dir, dir: &Dir) -> CallResult<()> {
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        if dir.read(file)?.trim().is_empty() {
-            dir.write(file, above.read(file)?.trim())?;
+fn inherit_cpuset(place: &Place, dir: &Dir, is_new: bool) -> CallResult<()> {
+    // Nearly always everything above was there before, and has something to give.
+    if is_new && fill(&place.mount.join(place.path.parent().unwrap_or(Path::new(""))), dir)? {
+        return Ok(());
+    }
+    let mut above = place.mount.clone();
+    for level in place.levels() {
+        let dir = Dir::open(place.mount.join(level))?;
+        if CPUSET.iter().try_fold(false, |empty, file| Ok(empty || dir.read(file)?.trim().is_empty()))? {
+            fill(&above, &dir)?;
         }
+        above = dir.path().to_path_buf();
     }
     Ok(())
+}
+
+/// False if there is nothing above that could be given on.
+fn fill(above: &Path, dir: &Dir) -> CallResult<bool> {
+    for file in CPUSET {
+        let value = read_record(openat(At::Cwd, &above.join(file), libc::O_RDONLY, 0)?)?;
+        let value = String::from_utf8_lossy(&value);
+        if value.trim().is_empty() {
+            return Ok(false);
+        }
+        dir.write(file, value.trim())?;
+    }
+    Ok(true)
 }
 
 /// The specification lets us refuse a cgroup that is not fit for purpose (config-linux.md, "Control groups").

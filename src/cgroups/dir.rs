@@ -31,6 +31,17 @@ impl Dir {
         Ok(Self { fd, path: path.to_path_buf() })
     }
 
+    /// Opens a directory by its whole path in one call: below a mount point of cgroups there are no links that could lead elsewhere.
+    pub fn open(path: PathBuf) -> CallResult<Self> {
+        let fd = openat(At::Cwd, &path, DIRECTORY, 0)?;
+        Ok(Self { fd, path })
+    }
+
+    /// Like [`Dir::open`], with nothing for a directory that does not exist.
+    pub fn open_if_present(path: PathBuf) -> CallResult<Option<Self>> {
+        absent(Self::open(path))
+    }
+
     /// The descriptor.
     pub fn into_fd(self) -> OwnedFd {
         self.fd
@@ -57,14 +68,6 @@ impl Dir {
         absent(self.below(path))
     }
 
-    /// Makes a directory. False if it exists.
-    pub fn make(&self, name: &Path) -> CallResult<bool> {
-        match mkdirat(At::from(&self.fd), name, 0o755) {
-            Err(error) if error.is(libc::EEXIST) => Ok(false),
-            other => other.map(|()| true).map_err(|error| self.named(&error, name.as_os_str(), ", 0o755")),
-        }
-    }
-
     /// Removes an empty directory. A missing one is success.
     pub fn remove(&self, name: &OsStr) -> CallResult<()> {
         let removed = unlinkat(At::from(&self.fd), Path::new(name), libc::AT_REMOVEDIR);
@@ -85,7 +88,7 @@ impl Dir {
     }
 
     /// Opens a file for reading.
-    pub fn open(&self, file: &str) -> CallResult<OwnedFd> {
+    pub fn open_file(&self, file: &str) -> CallResult<OwnedFd> {
         openat(At::from(&self.fd), Path::new(file), libc::O_RDONLY | libc::O_NOFOLLOW, 0)
             .map_err(|error| self.named(&error, OsStr::new(file), ""))
     }
@@ -93,6 +96,12 @@ impl Dir {
     /// Opens a file for reading and writing.
     pub fn open_for_change(&self, file: &str) -> CallResult<OwnedFd> {
         openat(At::from(&self.fd), Path::new(file), libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)
+            .map_err(|error| self.named(&error, OsStr::new(file), ""))
+    }
+
+    /// Opens a file for writing.
+    pub fn open_for_writing(&self, file: &str) -> CallResult<OwnedFd> {
+        openat(At::from(&self.fd), Path::new(file), libc::O_WRONLY | libc::O_NOFOLLOW, 0)
             .map_err(|error| self.named(&error, OsStr::new(file), ""))
     }
 
@@ -127,6 +136,19 @@ impl Dir {
 /// True if the file or the whole cgroup does not exist (any more): a file of a removed cgroup gives ENODEV.
 pub(super) fn is_gone(error: &CallError) -> bool {
     error.is(libc::ENOENT) || error.is(libc::ENODEV)
+}
+
+/// Makes a directory. False if it exists.
+pub(super) fn make(path: &Path) -> CallResult<bool> {
+    match mkdirat(At::Cwd, path, 0o755) {
+        Err(error) if error.is(libc::EEXIST) => Ok(false),
+        other => other.map(|()| true),
+    }
+}
+
+/// Removes an empty directory. A missing one is success.
+pub(super) fn remove(path: &Path) -> CallResult<()> {
+    absent(unlinkat(At::Cwd, path, libc::AT_REMOVEDIR)).map(drop)
 }
 
 /// Nothing in place of an error that says that there is nothing.

@@ -88,7 +88,10 @@ pub fn probe(id: &str, cgroups_path: Option<&str>, privileged: bool) -> Result<F
     let mut table = None;
     let mut facts = Facts::default();
     for membership in memberships.lines().filter_map(Membership::parse) {
-        let Some((mount, own)) = membership.guess().or_else(|| membership.look_up(mount_table(&mut table))) else { continue };
+        // Version 2 is listed last. Beside version 1 in the usual places it is in its own usual place, or nobody uses it.
+        let may_be_elsewhere = membership.controllers.is_some() || facts.v1.is_empty() || table.is_some();
+        let look_up = || membership.look_up(mount_table(&mut table));
+        let Some((mount, own)) = membership.guess().or_else(|| may_be_elsewhere.then(look_up).flatten()) else { continue };
         let deepest = || deepest_existing(&mount, &want.as_ref().map_or_else(|| own.clone(), |want| want.below(&own)));
         let writable = privileged || faccessat(At::Cwd, &deepest(), libc::W_OK | libc::X_OK).is_ok();
         match membership.controllers {

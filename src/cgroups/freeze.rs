@@ -90,7 +90,7 @@ pub(super) fn wait_for(dir: &Dir, line: &str, patience: Duration) -> CallResult<
     let end = Instant::now() + patience;
     loop {
         // A new descriptor each time: it is the read that tells the kernel what we know already.
-        let Ok(events) = dir.open("cgroup.events") else { return Ok(true) };
+        let Ok(events) = dir.open_file("cgroup.events") else { return Ok(true) };
         let content = match crate::sys::fs::read_to_end(&events, 4096) {
             Err(error) if super::dir::is_gone(&error) => return Ok(true),
             other => other?,

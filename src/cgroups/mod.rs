@@ -5,7 +5,7 @@
 //! made), [`Survey::create`] makes the directories, and a [`Cgroup`] does everything else:
 //!
 //! ```text
-//! probe -> plan -> survey -> (record is written) -> create -> apply -> clone3 into v2_fd() -> join_v1(pid)
+//! probe -> plan -> survey -> (record is written) -> create -> apply -> clone3 into v2_fd() -> the child: doors().enter()
 //!                                  |
 //!                                  +-> Cgroup::open(record): freeze, thaw, kill, stats, apply(update), remove
 //! ```
@@ -31,9 +31,10 @@ pub mod steps;
 pub mod systemd;
 pub mod watch;
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, Doors};
 pub use create::{Survey, survey};
 pub use facts::{Facts, probe, probe_systemd};
 pub use plan::{CgroupPlan, Input, plan, plan_update};
+pub use remove::remove_if_empty;
 pub use stats::Stats;
 pub use steps::{CgroupRecord, Place, Recorded, Step, Tolerance, Version, Write};

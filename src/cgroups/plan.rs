@@ -76,7 +76,8 @@ impl Want {
     /// What is wrong with it.
     pub fn new(id: &str, path: Option<&str>, privileged: bool) -> Result<Self, String> {
         let Some(path) = path.filter(|path| !path.is_empty()) else {
-            let path = Path::new("rt").join(id);
+            // Not in a directory that all containers share: to make and to remove one in each hierarchy costs what the container's own does.
+            let path = PathBuf::from(format!("rt-{id}"));
             return Ok(if privileged { Self::FromRoot(path) } else { Self::BelowOwn(path) });
         };
         // Cleaning `..` as if the mount point were a root would silently give a place that nobody asked for.
@@ -302,8 +303,8 @@ mod tests {
     fn paths() {
         assert_eq!(want("/a//b/./c/"), Ok(Want::FromRoot("a/b/c".into())));
         assert_eq!(want("a/b"), Ok(Want::BelowOwn("a/b".into())));
-        assert_eq!(want(""), Ok(Want::FromRoot("rt/web".into())));
-        assert_eq!(Want::new("web", None, false), Ok(Want::BelowOwn("rt/web".into())));
+        assert_eq!(want(""), Ok(Want::FromRoot("rt-web".into())));
+        assert_eq!(Want::new("web", None, false), Ok(Want::BelowOwn("rt-web".into())));
         assert_eq!(want("a:b:c"), Ok(Want::BelowOwn("a:b:c".into())));
         assert_eq!(want("a..b"), Ok(Want::BelowOwn("a..b".into())));
     }

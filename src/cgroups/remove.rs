@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::cgroup::{Cgroup, collect};
-use super::dir::{Dir, is_gone};
+use super::dir::{self, Dir};
 use super::freeze::wait_for;
-use super::steps::{Recorded, Version};
+use super::steps::{CgroupRecord, Recorded, Version};
 use crate::error::{Doing, Failure};
 use crate::sys::{CallError, CallResult};
 
@@ -30,24 +30,48 @@ impl Cgroup {
     }
 }
 
-fn remove(recorded: &Recorded, end: Instant) -> Result<(), Failure> {
-    let mount = match Dir::mount(&recorded.place.mount) {
-        Err(error) if is_gone(&error) => return Ok(()),
-        other => other?,
-    };
-    let path = &recorded.place.path;
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
-    if let Some(parent) = mount.find(parent)? {
-        remove_patiently(&parent, Path::new(name), recorded.place.version, end)?;
+/// Removes what a record names if no process is in it, which costs one call for each directory. False if somebody is, or if a directory was
+/// there before the container: then a part may be gone, and the rest is for [`Cgroup::kill`] and [`Cgroup::remove`].
+///
+/// # Errors
+/// The kernel's.
+pub fn remove_if_empty(record: &CgroupRecord) -> Result<bool, Failure> {
+    if record.directories.iter().any(|recorded| !recorded.ours) {
+        return Ok(false);
     }
-    for above in recorded.parents.iter().rev() {
-        // Others may use it by now, and then it is theirs to remove.
-        let (Some(parent), Some(name)) = (above.parent(), above.file_name()) else { continue };
-        if let Some(parent) = mount.find(parent)? {
-            parent.remove(name).ok();
+    // First those that a kill would need.
+    let knows_all = |recorded: &&Recorded| recorded.place.version == Version::V2 || recorded.place.has("freezer");
+    let (first, others): (Vec<_>, Vec<_>) = record.directories.iter().partition(knows_all);
+    for recorded in first.into_iter().rev().chain(others) {
+        match dir::remove(&recorded.place.directory()) {
+            Err(error) if is_busy(&error) => return Ok(false),
+            other => other.doing(|| format!("remove {}", recorded.place))?,
         }
+        remove_parents(recorded);
     }
+    Ok(true)
+}
+
+fn remove(recorded: &Recorded, end: Instant) -> Result<(), Failure> {
+    let path = recorded.place.directory();
+    match dir::remove(&path) {
+        Err(error) if is_busy(&error) => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+            if let Some(parent) = Dir::open_if_present(parent.to_path_buf())? {
+                remove_patiently(&parent, Path::new(name), recorded.place.version, end)?;
+            }
+        }
+        other => other?,
+    }
+    remove_parents(recorded);
     Ok(())
+}
+
+/// Others may use them by now, and then they are theirs to remove.
+fn remove_parents(recorded: &Recorded) {
+    for above in recorded.parents.iter().rev() {
+        dir::remove(&recorded.place.mount.join(above)).ok();
+    }
 }
 
 /// Tries until the time is up, waiting for the processes in it to leave.

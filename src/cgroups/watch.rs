@@ -124,7 +124,7 @@ impl Cgroup {
 }
 
 fn counters<'a>(dir: &'a Dir, file: &'static str, keys: &'static [&'static str]) -> CallResult<Option<Source<'a>>> {
-    let fd = match dir.open(file) {
+    let fd = match dir.open_file(file) {
         Err(error) if is_gone(&error) => return Ok(None),
         other => other?,
     };
@@ -140,7 +140,7 @@ fn pressure<'a>(dir: &'a Dir, trigger: &Trigger) -> CallResult<Source<'a>> {
 
 /// The kernel's Documentation/admin-guide/cgroup-v1/memory.rst, "OOM Control".
 fn oom_v1(dir: &Dir) -> CallResult<Option<Source<'_>>> {
-    let control = match dir.open("memory.oom_control") {
+    let control = match dir.open_file("memory.oom_control") {
         Err(error) if is_gone(&error) => return Ok(None),
         other => other?,
     };
@@ -199,7 +199,7 @@ impl Source<'_> {
             }
             Kind::Counters { file, keys, last } => {
                 // A new descriptor: it is the read that tells the kernel what we know already.
-                self.fd = self.dir.open(file)?;
+                self.fd = self.dir.open_file(file)?;
                 let now = pairs(&String::from_utf8_lossy(&read_to_end(&self.fd, 4096)?));
                 for key in *keys {
                     let (before, after) = (last.get(*key).copied().unwrap_or(0), now.get(*key).copied().unwrap_or(0));

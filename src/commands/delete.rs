@@ -51,7 +51,7 @@ fn polite(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
         let text = format!("container still running (status {})", container.status);
         return Err(Error::new("still-running", text).hint_text("stop it first, or use --force"));
     }
-    Ok(destroy(store, &container.directory, log)?)
+    Ok(take_back(store, &container.directory, Some(&container.record), container.init(), log)?)
 }
 
 fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
@@ -63,12 +63,12 @@ fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
 ///
 /// # Errors
 /// If something of it cannot be removed.
-pub fn after_run(directory: &Directory, globals: &Globals) -> Result<(), Error> {
+pub fn after_run(store: &Store, directory: &Directory, globals: &Globals) -> Result<(), Error> {
     directory.lock()?;
     if !directory.is_linked()? {
         return Ok(());
     }
-    Ok(destroy(&globals.store()?, directory, &globals.log)?)
+    Ok(destroy(store, directory, &globals.log)?)
 }
 
 /// Kills and removes everything that belongs to a container, its directory last. The directory is locked.
@@ -77,17 +77,31 @@ pub fn after_run(directory: &Directory, globals: &Globals) -> Result<(), Error> 
 /// Of the first thing that stays; the directory stays, too, so that it can be tried again.
 pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Failure> {
     let record = directory.read_record();
-    let groups = match &record {
+    let init = record.as_ref().and_then(lifecycle::live_init);
+    take_back(store, directory, record.as_ref(), init.as_ref().map(|(init, pidfd)| (*init, pidfd)), log)
+}
+
+fn take_back(
+    store: &Store,
+    directory: &Directory,
+    record: Option<&Record>,
+    init: Option<(ProcessRef, &OwnedFd)>,
+    log: &Log,
+) -> Result<(), Failure> {
+    let groups = match record {
         Some(record) => record.cgroup.clone(),
         None => groups_by_id(directory.id())?,
     };
-    let cgroup = Cgroup::open(&groups)?;
-    kill_everything(&cgroup, record.as_ref().and_then(lifecycle::live_init))?;
-    cgroup.remove()?;
+    // Most often nobody is left, and the kernel says so by letting the directories go.
+    if init.is_some() || !cgroups::remove_if_empty(&groups)? {
+        let cgroup = Cgroup::open(&groups)?;
+        kill_everything(&cgroup, init)?;
+        cgroup.remove()?;
+    }
     if let Some(unit) = &groups.unit {
         Manager::connect(unit.which)?.stop(&unit.name)?;
     }
-    if let Some(record) = &record {
+    if let Some(record) = record {
         record.resctrl.as_ref().map_or(Ok(()), resctrl::group::remove)?;
         unmount(record, log);
         if record.phase != Phase::Creating {
@@ -119,7 +133,7 @@ fn groups_by_id(id: &ContainerId) -> Result<CgroupRecord, Failure> {
 ///
 /// # Errors
 /// If processes stay.
-pub fn kill_everything(cgroup: &Cgroup, init: Option<(ProcessRef, OwnedFd)>) -> Result<(), Failure> {
+pub fn kill_everything(cgroup: &Cgroup, init: Option<(ProcessRef, &OwnedFd)>) -> Result<(), Failure> {
     if let Some((_, pidfd)) = &init {
         // It may end by itself at this moment.
         let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
@@ -149,6 +163,9 @@ fn unmount(record: &Record, log: &Log) {
 
 /// "If any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue" (runtime.md).
 fn poststop(record: &Record, log: &Log) {
+    if record.poststop.is_empty() {
+        return;
+    }
     let state = lifecycle::state_document(record, Status::Stopped).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
     for step in hooks::steps(&record.poststop, Moment::Poststop) {

@@ -78,7 +78,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 struct Stream<'a> {
     id: &'a str,
     pid: i32,
-    pidfd: OwnedFd,
+    pidfd: &'a OwnedFd,
     cgroup: &'a Cgroup,
 }
 
@@ -101,7 +101,7 @@ impl Stream<'_> {
         let mut next = Instant::now() + interval;
         loop {
             let left = periodic.then(|| next.saturating_duration_since(Instant::now()));
-            let (ended, announced) = wait(&self.pidfd, &watch, left)?;
+            let (ended, announced) = wait(self.pidfd, &watch, left)?;
             let events = if ended { watch.rest() } else { watch.changes(&announced) };
             events.iter().try_for_each(|event| self.event(event))?;
             if ended {
@@ -139,7 +139,7 @@ impl Stream<'_> {
     /// How the first process ended: a zombie still says so, and Linux 6.15 remembers it for whoever holds a pidfd.
     fn exit(&self) -> Value {
         let of_zombie = || ProcFs::open().ok()?.process_exit(self.pid).ok().flatten();
-        let exit = process::pidfd_exit(&self.pidfd).ok().flatten().or_else(of_zombie);
+        let exit = process::pidfd_exit(self.pidfd).ok().flatten().or_else(of_zombie);
         match exit {
             Some(Exit::Code(code)) => json!({ "code": code }),
             Some(Exit::Signal(signal)) => json!({ "signal": signal }),

@@ -99,7 +99,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     launch(args, container, globals).map_err(during)
 }
 
-fn launch(args: &Args, container: Container, globals: &Globals) -> Result<i32, Error> {
+fn launch(args: &Args, mut container: Container, globals: &Globals) -> Result<i32, Error> {
     let process = args.process(container.record.process.as_ref())?;
     let request = args.request(&container)?;
     let host = Host::probe_caller()?.with_lsm(Some(&process), false);
@@ -112,8 +112,8 @@ fn launch(args: &Args, container: Container, globals: &Globals) -> Result<i32, E
         globals.log.warning(&warning.to_string());
     }
     fs::close_range_cloexec(3)?;
-    let (_, pidfd) = container.init().ok_or_else(|| container.wrong_status("exec", "cannot exec in a stopped container"))?;
-    let mut handles = Handles::new()?;
+    let pidfd = container.take_init().ok_or_else(|| container.wrong_status("exec", "cannot exec in a stopped container"))?;
+    let mut handles = Handles::new(container.take_procfs()?);
     if !container.record.namespaces.iter().any(|namespace| namespace.r#type == "mount") {
         let pid = container.record.init.map_or(0, |init| init.pid);
         handles.container_root = Some(handles.procfs.open_namespace_path(&format!("{pid}/root"))?);

@@ -4,7 +4,6 @@ use clap::Args as ClapArgs;
 
 use crate::error::{Doing, Error};
 use crate::launch::init::{BEGINNING, let_begin};
-use crate::procfs::ProcFs;
 use crate::state::{Container, Status};
 use crate::sys::process;
 
@@ -114,7 +113,7 @@ fn send(container: &Container, signal: i32, all: bool) -> Result<(), Error> {
         // The first process of a pid namespace never sees a signal that it has not set a handler for (pid_namespaces(7)): sent
         // right after start, it would be lost.
         let within = BEGINNING.saturating_sub(container.directory.age()?);
-        let_begin(init, within, &ProcFs::open()?);
+        let_begin(init, within, container.procfs()?);
     }
     let mut killed = false;
     if signal == libc::SIGKILL && !container.has_own_pid_namespace() {
@@ -122,7 +121,7 @@ fn send(container: &Container, signal: i32, all: bool) -> Result<(), Error> {
         container.cgroup()?.kill(signal)?;
         killed = true;
     }
-    match process::pidfd_send_signal(&pidfd, signal) {
+    match process::pidfd_send_signal(pidfd, signal) {
         // It went with the others.
         Err(error) if killed && error.is(libc::ESRCH) => {}
         Err(error) if error.is(libc::ESRCH) => return Err(stopped()),
@@ -144,7 +143,7 @@ fn send_to_all(container: &Container, signal: i32) -> Result<(), Error> {
     }
     match container.init() {
         None => Ok(()),
-        Some((_, pidfd)) if container.has_own_pid_namespace() => Ok(process::pidfd_send_signal(&pidfd, signal)?),
+        Some((_, pidfd)) if container.has_own_pid_namespace() => Ok(process::pidfd_send_signal(pidfd, signal)?),
         Some(_) => {
             Err(Error::new("no-cgroup", "the container has no control group and no pid namespace: its processes are not known"))
         }

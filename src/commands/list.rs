@@ -50,7 +50,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 
 /// Every container that can be read: one that is deleted at this moment, or has no record, is left out.
 fn all(store: &Store) -> Result<Vec<Container>, Error> {
-    Ok(store.ids()?.iter().filter_map(|id| Container::load(store, id).ok()).collect())
+    Ok(store.ids()?.iter().filter_map(|id| Container::load(store, id).ok().map(Container::closed)).collect())
 }
 
 fn entry(container: &Container, passwd: &str) -> Value {

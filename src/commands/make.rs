@@ -11,9 +11,9 @@ use crate::launch::launcher::{self, Handles, Launch, Launched};
 use crate::plan::build;
 use crate::plan::request::{self, Request};
 use crate::plan::{Findings, Plan, StartSignal};
+use crate::procfs::ProcFs;
 use crate::spec::{self, Spec};
 use crate::state::record::{LAYOUT, Phase, SeccompRecord};
-use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record, Store};
 use crate::sys::fs;
 
@@ -50,6 +50,8 @@ pub struct MakeArgs {
 /// A container that has been made, with its lock held.
 #[derive(Debug)]
 pub struct Made {
+    /// The state root.
+    pub store: Store,
     /// Its directory.
     pub directory: Directory,
     /// Its record.
@@ -171,7 +173,7 @@ pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
         globals.log.warning(&warning.to_string());
     }
     match launch(&prepared, request, &directory, globals) {
-        Ok((record, launched)) => Ok(Made { directory, record, launched }),
+        Ok((record, launched)) => Ok(Made { store, directory, record, launched }),
         Err(failure) => Err(roll_back(failure, &store, &directory, globals)),
     }
 }
@@ -186,15 +188,12 @@ fn launch(
     let survey = cgroups::survey(&plan.cgroup)?;
     let mut record = record(prepared, request, &survey);
     directory.write_record(&record)?;
-    if let Some(filter) = &plan.seccomp {
-        directory.write_file(SECCOMP, filter.program.as_bytes())?;
-    }
     let launch = Launch {
         plan,
         log: &globals.log,
         directory: Some(directory),
         record: &mut record,
-        handles: Handles::new()?,
+        handles: Handles::new(ProcFs::open()?),
         cgroup: None,
         survey: Some(survey),
     };

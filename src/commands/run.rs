@@ -47,7 +47,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
         // "generate an error, stop the container": the container of a run is deleted, too.
         drop(made.launched);
         let error = during(failure.into());
-        let destroyed = globals.store().and_then(|store| Ok(delete::destroy(&store, &made.directory, &globals.log)?));
+        let destroyed = delete::destroy(&made.store, &made.directory, &globals.log);
         return Err(match destroyed {
             Ok(()) => error,
             Err(second) => error.also(second),
@@ -62,7 +62,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let exit = supervise::foreground(made.launched, subreaper).map_err(|failure| during(failure.into()))?;
     if !args.keep {
         // What the program returned is the answer, whatever is left to be said.
-        if let Err(error) = delete::after_run(&made.directory, globals) {
+        if let Err(error) = delete::after_run(&made.store, &made.directory, globals) {
             globals.log.warning(&during(error).to_string());
         }
     }

@@ -59,9 +59,9 @@ fn release(container: &Container) -> Result<(), Failure> {
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
     let fifo = fs::openat(At::from(directory.fd()), Path::new(FIFO), flags, 0).doing(|| "open the start fifo")?;
     directory.remove_file(FIFO)?;
-    let said = listen(&fifo, &pidfd)?;
+    let said = listen(&fifo, pidfd)?;
     if said.is_empty() {
-        return confirm_execution(init.pid, &ProcFs::open()?);
+        return confirm_execution(init.pid, container.procfs()?);
     }
     let told: Failure =
         serde_json::from_slice(&said).unwrap_or_else(|_| Failure::because(String::from_utf8_lossy(&said).into_owned()));

@@ -21,6 +21,7 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitL
     for (index, planned) in plan.bridge.iter().enumerate() {
         let result = match &planned.step {
             BridgeStep::Await(message) => expect(link, *message),
+            BridgeStep::JoinCgroups => handles.doors.enter(),
             BridgeStep::Namespace(step) => join::run(step, &handles.namespace_context()),
             BridgeStep::OomScoreAdj(value) => {
                 handles.procfs.write("self/oom_score_adj", &value.to_string()).map_err(Failure::from)

@@ -154,10 +154,11 @@ impl Init<'_> {
         match step {
             InitStep::Await(message) => self.expect(*message),
             InitStep::Send(message) => self.link()?.send(message, None),
+            InitStep::JoinCgroups => self.handles.doors.enter(),
             InitStep::Namespace(step) => {
                 join::run(step, &self.handles.namespace_context())?;
                 // A change of ids or capabilities takes the parent-death signal away.
-                tie_to_launcher()
+                if step.changes_rights() { tie_to_launcher() } else { Ok(()) }
             }
             InitStep::Rootfs(step) => self.rootfs(step),
             InitStep::EnterRoot => {
@@ -199,6 +200,7 @@ impl Init<'_> {
                 Ok(())
             }
             RootfsStep::Mount(mount) => {
+                self.root()?.will_change();
                 let host = self.handles.namespaces.get(&Kind::Mount);
                 let warning = mounts::mount(mount, self.root()?, &self.handles.sources, host, &self.handles.procfs)?;
                 self.handles.sources.remove(&mount.index);

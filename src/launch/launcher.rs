@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::cgroups::systemd::{Manager, Started};
-use crate::cgroups::{self, Cgroup, CgroupRecord};
+use crate::cgroups::{self, Cgroup, CgroupRecord, Doors};
 use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
@@ -17,6 +17,7 @@ use crate::resctrl;
 use crate::rootfs::mounts::{self, Sources};
 use crate::rootfs::steps::MountMap;
 use crate::state::record::{Phase, ProcessRef};
+use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
 use crate::sys::{CallError, fs, signal, socket, tty};
@@ -47,17 +48,16 @@ pub struct Handles {
     pub container: Option<OwnedFd>,
     /// Its root directory.
     pub container_root: Option<OwnedFd>,
+    /// The control groups of version 1 into which the child moves itself.
+    pub doors: Doors,
 }
 
 impl Handles {
     /// Nothing but procfs.
-    ///
-    /// # Errors
-    /// See [`ProcFs::open`].
-    pub fn new() -> Result<Self, Failure> {
-        Ok(Self {
+    pub fn new(procfs: ProcFs) -> Self {
+        Self {
             caller_is_root: crate::sys::cred::geteuid() == 0,
-            procfs: ProcFs::open()?,
+            procfs,
             rootfs: None,
             sources: Sources::new(),
             namespaces: join::Opened::new(),
@@ -65,7 +65,8 @@ impl Handles {
             listener: None,
             container: None,
             container_root: None,
-        })
+            doors: Doors::default(),
+        }
     }
 
     /// What namespace steps work on.
@@ -239,7 +240,7 @@ impl Walk<'_> {
                 Ok(())
             }
             LauncherStep::MakeFilesystem { index, kind } => {
-                self.launch.handles.sources.insert(*index, mounts::detached(kind)?);
+                self.launch.handles.sources.insert(*index, mounts::detached(kind, 0)?);
                 Ok(())
             }
             LauncherStep::MapIds { index, map } => self.map_ids(*index, map),
@@ -270,14 +271,16 @@ impl Walk<'_> {
                 if *hidden {
                     process::set_dumpable(false)?;
                 }
-                self.clone_child(new, inside, *into_cgroup && may_be_born_in_cgroup, *bridge)
+                self.clone_child(new, inside, *into_cgroup && may_be_born_in_cgroup, *bridge)?;
+                // The child does not wait for this one.
+                self.keep_filter()
             }
             LauncherStep::AwaitBirth => self.await_birth(),
             LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
             LauncherStep::MoveNetDevice(device) => netdev::move_into(device, self.pid()?, &self.launch.handles.procfs),
             LauncherStep::MakeResctrl(plan) => resctrl::group::make(plan),
             LauncherStep::JoinResctrl { tasks } => Ok(resctrl::group::join(tasks, self.pid()?)?),
-            LauncherStep::JoinCgroups => self.join_cgroups(),
+            LauncherStep::JoinCgroup => self.join_cgroup(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),
             LauncherStep::Hooks(steps) => {
@@ -343,6 +346,9 @@ impl Walk<'_> {
     }
 
     fn clone_child(&mut self, new: &[Kind], inside: &[Kind], into_cgroup: bool, bridge: bool) -> Result<(), Failure> {
+        if let Some(cgroup) = &self.launch.cgroup {
+            self.launch.handles.doors = cgroup.doors()?;
+        }
         let (ours, theirs) = link::pair()?;
         let (init_ours, init_theirs) =
             if bridge { link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? } else { (None, None) };
@@ -373,6 +379,7 @@ impl Walk<'_> {
                 }
             }
             Cloned::Parent(pid, pidfd) => {
+                self.launch.handles.doors = Doors::default();
                 self.child = Some(Child::new(pid, pidfd));
                 self.link = Some(ours);
                 self.next_link = init_ours;
@@ -386,17 +393,25 @@ impl Walk<'_> {
         join::clone_inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, request)
     }
 
+    /// Keeps the compiled filter for exec.
+    fn keep_filter(&self) -> Result<(), Failure> {
+        match (self.launch.directory, &self.launch.plan.seccomp) {
+            (Some(directory), Some(filter)) => directory.write_file(SECCOMP, filter.program.as_bytes()),
+            _ => Ok(()),
+        }
+    }
+
     fn nested_cgroup(&self, pid: i32) -> Result<Option<OwnedFd>, Failure> {
         self.launch.cgroup.as_ref().map_or(Ok(None), |cgroup| cgroup.v2_of(pid))
     }
 
-    fn join_cgroups(&self) -> Result<(), Failure> {
+    fn join_cgroup(&self) -> Result<(), Failure> {
         let Some(cgroup) = &self.launch.cgroup else { return Ok(()) };
         let pid = self.pid()?;
         if self.born_in_cgroup || self.in_unit {
-            return cgroup.join_v1(pid);
+            return Ok(());
         }
-        match (cgroup.join(pid), &self.launch.record.cgroup.unit) {
+        match (cgroup.join_v2(pid), &self.launch.record.cgroup.unit) {
             // An ordinary user whose own cgroup is not below that of the user's systemd: it may move the process, and does.
             (Err(failure), Some(unit)) if failure.is(libc::EACCES) || failure.is(libc::EPERM) => {
                 Manager::connect(unit.which)?.attach(&unit.name, pid)

@@ -3,7 +3,7 @@
 //! ```text
 //! launcher                                init
 //!    | ------------- IdsMapped -----------> |   its ids mean something (new user namespace)
-//!    | ------------- CgroupsJoined -------> |   it is in its control groups; it may have a cgroup namespace
+//!    | ------------- CgroupJoined --------> |   it is in its control group of version 2; it may have a cgroup namespace
 //!    | <------------ RootfsBuilt ---------- |   the hooks of the runtime's side may look at the tree
 //!    | ------------- HooksDone -----------> |
 //!    | <------------ Terminal + fd -------- |   the master of its terminal
@@ -27,8 +27,8 @@ use crate::error::Failure;
 pub enum ToInit {
     /// The id maps of the new user namespace are written.
     IdsMapped,
-    /// The process is in all its control groups.
-    CgroupsJoined,
+    /// The process is in its control group of version 2.
+    CgroupJoined,
     /// The hooks in the runtime's namespaces have run.
     HooksDone,
     /// The record is written; the launcher may end.

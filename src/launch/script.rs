@@ -48,7 +48,7 @@ pub fn bridge(plan: &Plan) -> Vec<Line> {
     let line = |step: &BridgeStep| match step {
         BridgeStep::Await(message) => Some(Line::Hear(to_init(message))),
         BridgeStep::CloneInit { .. } => Some(Line::Say("Born".to_owned())),
-        BridgeStep::Namespace(_) | BridgeStep::OomScoreAdj(_) | BridgeStep::Hide => None,
+        BridgeStep::JoinCgroups | BridgeStep::Namespace(_) | BridgeStep::OomScoreAdj(_) | BridgeStep::Hide => None,
     };
     plan.bridge.iter().filter_map(|planned| line(&planned.step)).collect()
 }

@@ -143,6 +143,17 @@ pub enum NamespaceStep {
     LoopbackUp,
 }
 
+impl NamespaceStep {
+    /// True if ids or capabilities of the process may change.
+    pub fn changes_rights(&self) -> bool {
+        match self {
+            Self::LoopbackUp => false,
+            Self::Unshare { kinds } => kinds.contains(&Kind::User),
+            Self::Join { .. } | Self::JoinContainer { .. } | Self::NewTime { .. } | Self::BecomeRoot { .. } => true,
+        }
+    }
+}
+
 impl fmt::Display for NamespaceStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

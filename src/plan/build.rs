@@ -83,7 +83,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         offsets,
         net_devices,
         root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
-        has_cgroup: !cgroup.places.is_empty(),
+        has_cgroup_v1: cgroup.places.iter().any(|planned| planned.step.version == cgroups::Version::V1),
+        has_cgroup_v2: cgroup.v2().is_some(),
         cgroup_origin: cgroup_origin(&cgroup),
         born_in_cgroup: cgroup.v2().is_some() && cgroup.unit.is_none(),
         unit: cgroup.unit.as_ref().map(|unit| unit.name.clone()),
@@ -178,7 +179,8 @@ struct Parts<'a> {
     offsets: Vec<crate::namespaces::steps::ClockOffset>,
     net_devices: Vec<netdev::NetDevice>,
     root_ids: (u32, u32),
-    has_cgroup: bool,
+    has_cgroup_v1: bool,
+    has_cgroup_v2: bool,
     cgroup_origin: Origin,
     born_in_cgroup: bool,
     /// A systemd unit is made once there is a process for it.
@@ -211,7 +213,7 @@ impl Parts<'_> {
             steps.push(default(LauncherStep::MakeFifo, "start is a command of its own"));
         }
         let cgroup = || self.cgroup_origin.clone();
-        if self.has_cgroup && self.unit.is_none() {
+        if (self.has_cgroup_v1 || self.has_cgroup_v2) && self.unit.is_none() {
             steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
         }
         let intel_rdt = || Origin::Config(Field::new("linux.intelRdt"));
@@ -228,9 +230,9 @@ impl Parts<'_> {
                 steps.push(flag(LauncherStep::StartUnit { name: name.clone() }, "--systemd-cgroup"));
                 steps.push(Planned::new(LauncherStep::MakeCgroups, cgroup()));
             }
-            if self.has_cgroup {
-                steps.push(Planned::new(LauncherStep::JoinCgroups, cgroup()));
-                steps.push(Planned::new(LauncherStep::Tell(ToInit::CgroupsJoined), cgroup()));
+            if self.has_cgroup_v2 {
+                steps.push(Planned::new(LauncherStep::JoinCgroup, cgroup()));
+                steps.push(Planned::new(LauncherStep::Tell(ToInit::CgroupJoined), cgroup()));
             }
         };
         if self.direct() {
@@ -346,8 +348,11 @@ impl Parts<'_> {
             return Vec::new();
         }
         let mut steps: Vec<_> = self.oom_score.clone().into_iter().collect();
-        if self.has_cgroup {
-            steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupsJoined), self.cgroup_origin.clone()));
+        if self.has_cgroup_v2 {
+            steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupJoined), self.cgroup_origin.clone()));
+        }
+        if self.has_cgroup_v1 {
+            steps.push(Planned::new(BridgeStep::JoinCgroups, self.cgroup_origin.clone()));
         }
         steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
         let mut joins: Vec<&(Kind, PathBuf)> =
@@ -422,8 +427,11 @@ impl Parts<'_> {
     /// The cgroup namespace shows as its root the groups that the process is in when it is made: it has to be in them.
     fn cgroup_section(&self) -> Vec<Planned<InitStep>> {
         let mut steps = Vec::new();
-        if self.has_cgroup && self.direct() {
-            steps.push(Planned::new(InitStep::Await(ToInit::CgroupsJoined), self.cgroup_origin.clone()));
+        if self.has_cgroup_v2 && self.direct() {
+            steps.push(Planned::new(InitStep::Await(ToInit::CgroupJoined), self.cgroup_origin.clone()));
+        }
+        if self.has_cgroup_v1 && self.direct() {
+            steps.push(Planned::new(InitStep::JoinCgroups, self.cgroup_origin.clone()));
         }
         if self.namespaces.is_new(Kind::Cgroup) {
             let unshare = NamespaceStep::Unshare { kinds: vec![Kind::Cgroup] };

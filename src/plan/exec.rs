@@ -43,7 +43,8 @@ pub fn exec(
     let mut parts = process_plan::plan(&input, findings);
     let oom_score = for_the_bridge(&mut parts);
     check_terminal(process.terminal, request, findings);
-    let has_cgroup = !record.cgroup.directories.is_empty();
+    let has = |version| record.cgroup.directories.iter().any(|directory| directory.place.version == version);
+    let cgroups = Cgroups { v1: has(cgroups::Version::V1), v2: has(cgroups::Version::V2) };
     Plan {
         id: record.id.clone(),
         bundle: record.bundle.clone(),
@@ -51,8 +52,8 @@ pub fn exec(
         annotations: record.annotations.clone(),
         container: record.init.map(|init| init.pid),
         topology: Topology::Bridged,
-        launcher: exec_launcher(record, process, request, has_cgroup, seccomp.as_ref(), &parts),
-        bridge: exec_bridge(&namespaces, has_cgroup, oom_score),
+        launcher: exec_launcher(record, process, request, cgroups, seccomp.as_ref(), &parts),
+        bridge: exec_bridge(&namespaces, cgroups, oom_score),
         init: exec_init(&namespaces, maps, &parts, request.start),
         process: Some(process.clone()),
         cgroup: cgroups::CgroupPlan::default(),
@@ -60,6 +61,13 @@ pub fn exec(
         seccomp,
         warnings: std::mem::take(&mut findings.warnings),
     }
+}
+
+/// Of which versions the container has control groups.
+#[derive(Clone, Copy)]
+struct Cgroups {
+    v1: bool,
+    v2: bool,
 }
 
 /// A single group id that was mapped without privilege (see [`crate::namespaces::idmap::Method::Single`]).
@@ -71,7 +79,7 @@ fn exec_launcher(
     record: &Record,
     process: &Process,
     request: &Request,
-    has_cgroup: bool,
+    cgroups: Cgroups,
     seccomp: Option<&Filter>,
     parts: &process_plan::ProcessPlan,
 ) -> Vec<Planned<LauncherStep>> {
@@ -82,15 +90,14 @@ fn exec_launcher(
     }
     steps.extend(connect_listener(seccomp));
     steps.extend(parts.initial_affinity.clone().map(|planned| planned.into_step(LauncherStep::CpuAffinity)));
-    let into_cgroup = record.cgroup.directories.iter().any(|directory| directory.place.version == cgroups::Version::V2);
-    let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup, hidden: false, bridge: true };
+    let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup: cgroups.v2, hidden: false, bridge: true };
     steps.push(container(step));
     if let Some(resctrl) = &record.resctrl {
         steps.push(container(LauncherStep::JoinResctrl { tasks: resctrl.tasks.clone() }));
     }
-    if has_cgroup {
-        steps.push(container(LauncherStep::JoinCgroups));
-        steps.push(container(LauncherStep::Tell(ToInit::CgroupsJoined)));
+    if cgroups.v2 {
+        steps.push(container(LauncherStep::JoinCgroup));
+        steps.push(container(LauncherStep::Tell(ToInit::CgroupJoined)));
     }
     steps.push(container(LauncherStep::AwaitBirth));
     if process.terminal {
@@ -100,11 +107,14 @@ fn exec_launcher(
     steps
 }
 
-fn exec_bridge(namespaces: &Namespaces, has_cgroup: bool, oom_score: Option<Planned<BridgeStep>>) -> Vec<Planned<BridgeStep>> {
+fn exec_bridge(namespaces: &Namespaces, cgroups: Cgroups, oom_score: Option<Planned<BridgeStep>>) -> Vec<Planned<BridgeStep>> {
     let container = |step| default(step, "exec joins the container");
     let mut steps: Vec<_> = oom_score.into_iter().collect();
-    if has_cgroup {
-        steps.push(container(BridgeStep::Await(ToInit::CgroupsJoined)));
+    if cgroups.v2 {
+        steps.push(container(BridgeStep::Await(ToInit::CgroupJoined)));
+    }
+    if cgroups.v1 {
+        steps.push(container(BridgeStep::JoinCgroups));
     }
     steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
     let kinds: Vec<Kind> = Kind::all().filter(|kind| namespaces.has(*kind)).collect();

@@ -222,8 +222,8 @@ pub enum LauncherStep {
         /// The directory of the group.
         tasks: PathBuf,
     },
-    /// Puts the child into its control groups.
-    JoinCgroups,
+    /// Puts the child into its control group of version 2, unless it was born there.
+    JoinCgroup,
     /// Says something to the child.
     Tell(ToInit),
     /// Waits for init to say this.
@@ -250,6 +250,8 @@ pub enum BridgeStep {
     OomScoreAdj(i32),
     /// Waits for the launcher to say this.
     Await(ToInit),
+    /// Moves itself, and so what it clones, into the control groups of version 1.
+    JoinCgroups,
     /// Joins or makes a namespace.
     Namespace(NamespaceStep),
     /// Becomes not dumpable, so that processes of the container cannot look into it (CVE-2016-9962).
@@ -269,6 +271,8 @@ pub enum InitStep {
     Await(ToInit),
     /// Says something to the launcher.
     Send(FromInit),
+    /// Moves itself into the control groups of version 1.
+    JoinCgroups,
     /// A namespace.
     Namespace(NamespaceStep),
     /// The root filesystem.
@@ -410,7 +414,7 @@ impl fmt::Display for LauncherStep {
             }
             Self::MakeResctrl(plan) => write!(f, "{plan}"),
             Self::JoinResctrl { tasks } => write!(f, "move the child into resctrl group {}", tasks.display()),
-            Self::JoinCgroups => write!(f, "move the child into its control groups"),
+            Self::JoinCgroup => write!(f, "move the child into its control group, unless it is there"),
             Self::Tell(message) => write!(f, "say {message}"),
             Self::Await(message) => write!(f, "wait for {message}"),
             Self::Hooks(steps) => write_hooks(f, steps),
@@ -431,6 +435,7 @@ impl fmt::Display for BridgeStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Await(message) => write!(f, "wait for {message}"),
+            Self::JoinCgroups => write!(f, "join the control groups of version 1"),
             Self::Namespace(step) => write!(f, "{step}"),
             Self::OomScoreAdj(value) => write!(f, "set oom_score_adj to {value}"),
             Self::Hide => write!(f, "become not dumpable"),
@@ -445,6 +450,7 @@ impl fmt::Display for InitStep {
         match self {
             Self::Await(message) => write!(f, "wait for {message}"),
             Self::Send(message) => write!(f, "say {message}"),
+            Self::JoinCgroups => write!(f, "join the control groups of version 1"),
             Self::Namespace(step) => write!(f, "{step}"),
             Self::Rootfs(step) => write!(f, "{step}"),
             Self::EnterRoot => write!(f, "enter the root of the container"),

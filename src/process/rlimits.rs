@@ -81,5 +81,5 @@ pub fn apply(step: &RlimitStep) -> Result<(), Failure> {
 pub fn raise(step: &RlimitStep) -> Result<(), Failure> {
     let now = prlimit(0, step.resource, None)?;
     let limit = Limit { soft: now.soft.max(step.limit.soft), hard: now.hard.max(step.limit.hard) };
-    apply(&RlimitStep { limit, ..step.clone() })
+    if limit == now { Ok(()) } else { apply(&RlimitStep { limit, ..step.clone() }) }
 }

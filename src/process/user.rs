@@ -18,13 +18,19 @@ const MAX_PASSWD: usize = 1 << 20;
 /// The kernel's.
 pub fn become_user(step: &UserStep) -> Result<(), Failure> {
     own_stdio(step.uid)?;
-    cred::set_keep_caps(true)?;
+    // Capabilities are lost on the way from root to somebody else.
+    let leaves_root = step.uid != 0;
+    if leaves_root {
+        cred::set_keep_caps(true)?;
+    }
     if let Some(groups) = &step.groups {
         cred::setgroups(groups)?;
     }
     cred::setresgid(step.gid)?;
     cred::setresuid(step.uid)?;
-    cred::set_keep_caps(false)?;
+    if leaves_root {
+        cred::set_keep_caps(false)?;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! A mount of type `cgroup`: the hierarchies as the container shall see them.
 //!
-//! With a cgroup namespace each hierarchy is mounted anew and shows the container's own group as its root; without one, the
-//! container's own group is bound, so that it never sees the groups of others.
+//! The container's own group is its root: it never sees the groups of others. In a cgroup namespace that is what a new mount shows (and on
+//! version 1, cheaper, a bind of the group made just before); without one, the group is bound.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub struct HierarchyMount {
     pub name: String,
     /// The controllers of a version 1 hierarchy; empty for version 2.
     pub controllers: Vec<String>,
-    /// The directory of the host to bind where there is no cgroup namespace.
+    /// The directory of the host to bind; nothing for a new mount.
     pub bind_from: Option<PathBuf>,
 }
 
@@ -83,10 +83,10 @@ pub fn attach(mount: &CgroupMount, target: &OwnedFd, own: Change) -> Result<Owne
     for hierarchy in &mount.hierarchies {
         let name = Path::new(&hierarchy.name);
         fs::mkdirat(At::from(&tmpfs), name, 0o755)?;
-        let place = fs::openat(At::from(&tmpfs), name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
         let detached = hierarchy.detached().doing(|| format!("mount control group hierarchy {}", hierarchy.name))?;
         call::mount_setattr(&detached, &set, hierarchy.bind_from.is_some())?;
-        call::move_mount(&detached, &place)?;
+        // The tmpfs is empty but for what was made here.
+        call::move_mount_to(&detached, At::from(&tmpfs), name)?;
     }
     for (name, link) in &mount.links {
         fs::symlinkat(Path::new(link), At::from(&tmpfs), Path::new(name))?;

@@ -95,9 +95,16 @@ fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs)
         return by_string(step, &target, root, procfs).map(|()| None);
     }
     let made;
+    // The attributes come after the content of a tmpcopyup.
+    let at_once = if step.copy_up { 0 } else { step.own.set };
     let detached = match sources.get(&step.index) {
-        Some(made_by_launcher) => made_by_launcher,
-        None => match detached(&step.kind) {
+        Some(made_by_launcher) => {
+            if !step.copy_up {
+                change(made_by_launcher, step.own, false)?;
+            }
+            made_by_launcher
+        }
+        None => match detached(&step.kind, at_once) {
             Err(failure) if fstype == "sysfs" && failure.is(libc::EPERM) => return sysfs_stand_in(step, &target).map(Some),
             other => {
                 made = other?;
@@ -107,8 +114,8 @@ fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs)
     };
     if step.copy_up {
         copy_up::copy(&root.open(&step.destination, libc::O_RDONLY | libc::O_DIRECTORY)?, detached)?;
+        change(detached, step.own, false)?;
     }
-    change(detached, step.own, false)?;
     finish(step, detached, &target)?;
     Ok(None)
 }
@@ -128,11 +135,11 @@ fn plain_target(root: &Root, destination: &InRoot) -> Result<OwnedFd, Failure> {
     }
 }
 
-/// A new superblock and a mount of it. What the filesystem says about bad options becomes part of the error.
+/// A new superblock and a mount of it with these attributes. What the filesystem says about bad options becomes part of the error.
 ///
 /// # Errors
 /// The kernel's.
-pub fn detached(kind: &MountKind) -> Result<OwnedFd, Failure> {
+pub fn detached(kind: &MountKind, attributes: u64) -> Result<OwnedFd, Failure> {
     let MountKind::Filesystem { fstype, source, superblock, data } = kind else {
         return Err(Failure::because("not a filesystem"));
     };
@@ -147,8 +154,7 @@ pub fn detached(kind: &MountKind) -> Result<OwnedFd, Failure> {
         }
         configure(&context, superblock, data)?;
         call::fsconfig_create(&context)?;
-        // The attributes come after the content of a tmpcopyup.
-        call::fsmount(&context, 0)
+        call::fsmount(&context, attributes)
     })
 }
 

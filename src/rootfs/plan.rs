@@ -302,12 +302,18 @@ fn source_opener(input: &Input<'_>, propagation: &[PropagationChange]) -> Opened
 
 fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<CgroupMount> {
     let facts = &input.host.cgroups;
-    let bind_from = |mount: &Path| {
+    let own = |mount: &Path| {
         let found = input.cgroup_directories.iter().find(|(hierarchy, _)| hierarchy == mount);
-        // Without a group of its own the caller's is what there is to show.
-        let own = || found.map_or_else(|| mount.to_owned(), |(_, directory)| directory.clone());
-        (!input.namespaces.has(Kind::Cgroup)).then(own)
+        found.map(|(_, directory)| directory.clone())
     };
+    let bind_from = |mount: &Path| {
+        // Without a group of its own the caller's is what there is to show.
+        (!input.namespaces.has(Kind::Cgroup)).then(|| own(mount).unwrap_or_else(|| mount.to_owned()))
+    };
+    // In a new cgroup namespace, too, a bind of the own group is what a mount of the hierarchy shows: its root. Version 1 would make a
+    // superblock for each hierarchy and namespace.
+    let plain = input.namespaces.is_new(Kind::Cgroup) && !input.namespaces.has(Kind::User);
+    let bind_v1 = |mount: &Path| bind_from(mount).or_else(|| own(mount).filter(|_| plain));
     let mut mount = CgroupMount { hierarchies: Vec::new(), links: Vec::new() };
     for hierarchy in &facts.v1 {
         let names: Vec<&str> = hierarchy.controllers.iter().map(|name| name.strip_prefix("name=").unwrap_or(name)).collect();
@@ -318,7 +324,7 @@ fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<C
         mount.hierarchies.push(HierarchyMount {
             name,
             controllers: hierarchy.controllers.clone(),
-            bind_from: bind_from(&hierarchy.mount),
+            bind_from: bind_v1(&hierarchy.mount),
         });
     }
     if let Some(unified) = &facts.v2 {

@@ -1,8 +1,10 @@
 //! [`Root`]: the descriptor below which every container path is resolved, and [`InRoot`], a path that means nothing elsewhere.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use serde::Serialize;
 
@@ -63,6 +65,8 @@ pub enum MountPoint {
 #[derive(Debug)]
 pub struct Root {
     fd: OwnedFd,
+    /// The directory in which something was made last, until something is mounted: device nodes come in dozens.
+    parent: RefCell<Option<(InRoot, Rc<OwnedFd>)>>,
 }
 
 /// How many links a path may go through (MAXSYMLINKS of the kernel).
@@ -71,7 +75,7 @@ const MAX_LINKS: usize = 40;
 impl Root {
     /// Takes the descriptor of a root directory.
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, parent: RefCell::default() }
     }
 
     /// The descriptor.
@@ -115,9 +119,21 @@ impl Root {
         }
     }
 
+    /// Makes a directory and returns it, where only this one is missing.
+    fn make_last(&self, path: &InRoot) -> CallResult<OwnedFd> {
+        let split = path.0.parent().zip(path.0.file_name());
+        let (parent, name) = split.ok_or_else(|| CallError::new("openat2", "\"/\"", libc::EEXIST))?;
+        let parent = self.open(&InRoot(parent.to_path_buf()), libc::O_PATH | libc::O_DIRECTORY)?;
+        fs::mkdirat(At::from(&parent), Path::new(name), 0o755)?;
+        fs::openat2(At::from(&parent), Path::new(name), libc::O_PATH | libc::O_DIRECTORY, 0, Resolve::PLAIN)
+    }
+
     /// Walks a path one component at a time, each from the descriptor of the one before, and makes the missing ones. A link that
     /// points nowhere yet leads to where it points, below the root.
     fn make_missing(&self, path: &InRoot) -> CallResult<OwnedFd> {
+        if let Ok(made) = self.make_last(path) {
+            return Ok(made);
+        }
         let mut todo = path.clone();
         for _ in 0..MAX_LINKS {
             match self.walk(&todo)? {
@@ -167,7 +183,7 @@ impl Root {
 
     fn make_mount_point(&self, path: &InRoot, kind: MountPoint) -> CallResult<OwnedFd> {
         if kind == MountPoint::Directory {
-            return self.make_directories(path);
+            return self.make_missing(path);
         }
         let (parent, name) = self.make_parent(path)?;
         // O_NOFOLLOW: a dangling link as the last component is refused rather than followed to make a file elsewhere.
@@ -180,10 +196,25 @@ impl Root {
     ///
     /// # Errors
     /// The kernel's; `EEXIST` for the root itself.
-    pub fn make_parent(&self, path: &InRoot) -> CallResult<(OwnedFd, PathBuf)> {
+    pub fn make_parent(&self, path: &InRoot) -> CallResult<(Rc<OwnedFd>, PathBuf)> {
         let split = path.as_path().parent().zip(path.as_path().file_name());
         let (parent, name) = split.ok_or_else(|| CallError::new("openat2", "\"/\"", libc::EEXIST))?;
-        Ok((self.make_directories(&InRoot::new(parent))?, PathBuf::from(name)))
+        let mut last = self.parent.borrow_mut();
+        let fd = match &*last {
+            Some((path, fd)) if path.as_path() == parent => fd.clone(),
+            _ => {
+                let path = InRoot::new(parent);
+                let fd = Rc::new(self.make_directories(&path)?);
+                *last = Some((path, fd.clone()));
+                fd
+            }
+        };
+        Ok((fd, PathBuf::from(name)))
+    }
+
+    /// Something is about to be mounted: what a path leads to may change.
+    pub fn will_change(&self) {
+        self.parent.replace(None);
     }
 }
 

@@ -51,6 +51,15 @@ pub struct Container {
     pub record: Record,
     /// Its status when it was looked at.
     pub status: Status,
+    /// The host's procfs, and the first process if it was alive then, by a pidfd that cannot come to mean another one.
+    seen: Seen,
+}
+
+/// What was opened to find the status out, for whoever needs it next.
+#[derive(Debug, Default)]
+struct Seen {
+    procfs: Option<ProcFs>,
+    init: Option<(ProcessRef, OwnedFd)>,
 }
 
 /// What nobody should find out from two texts: engines match this one.
@@ -91,8 +100,9 @@ impl Container {
             return Err(Error::new("no-record", format!("container {id}: container does not exist (it has no readable record)"))
                 .hint_text(format!("`rt delete --force {id}` removes what is left of it")));
         };
-        let status = status(&directory, &record, lock)?;
-        Ok(Self { directory, record, status })
+        let mut seen = Seen::default();
+        let status = status(&directory, &record, lock, &mut seen)?;
+        Ok(Self { directory, record, status, seen })
     }
 
     /// The id.
@@ -100,9 +110,36 @@ impl Container {
         &self.record.id
     }
 
-    /// The first process, if it is alive, with a pidfd that cannot come to mean another one.
-    pub fn init(&self) -> Option<(ProcessRef, OwnedFd)> {
-        live_init(&self.record)
+    /// The first process, if it was alive, with a pidfd that cannot come to mean another one.
+    pub fn init(&self) -> Option<(ProcessRef, &OwnedFd)> {
+        self.seen.init.as_ref().map(|(init, pidfd)| (*init, pidfd))
+    }
+
+    /// The host's procfs.
+    ///
+    /// # Errors
+    /// See [`ProcFs::open`].
+    pub fn take_procfs(&mut self) -> Result<ProcFs, Failure> {
+        self.seen.procfs.take().map_or_else(ProcFs::open, Ok)
+    }
+
+    /// The same with as few descriptors as can be: for whoever looks at many.
+    #[must_use]
+    pub fn closed(self) -> Self {
+        Self { seen: Seen::default(), ..self }
+    }
+
+    /// The host's procfs, which is open if there is a first process.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn procfs(&self) -> Result<&ProcFs, Failure> {
+        self.seen.procfs.as_ref().ok_or_else(|| Failure::because("the container has no process"))
+    }
+
+    /// As [`Container::init`], for whoever keeps it.
+    pub fn take_init(&mut self) -> Option<OwnedFd> {
+        self.seen.init.take().map(|(_, pidfd)| pidfd)
     }
 
     /// True if the container's processes are alone in a pid namespace, so that the kernel ends them with the first one.
@@ -152,13 +189,15 @@ pub fn state_document(record: &Record, status: Status) -> Value {
     Value::Object(state)
 }
 
-fn status(directory: &Directory, record: &Record, lock: Lock) -> Result<Status, Failure> {
+fn status(directory: &Directory, record: &Record, lock: Lock, seen: &mut Seen) -> Result<Status, Failure> {
     let Some(init) = record.init else {
         // A create that died leaves its record without anybody holding the lock.
         let being_made = record.phase == Phase::Creating && lock == Lock::NotHeld && directory.is_locked()?;
         return Ok(if being_made { Status::Creating } else { Status::Stopped });
     };
-    if !is_same_process(&ProcFs::open()?, init) {
+    let procfs = seen.procfs.insert(ProcFs::open()?);
+    seen.init = live(init, procfs);
+    if seen.init.is_none() {
         return Ok(Status::Stopped);
     }
     if record.phase == Phase::Creating {
@@ -179,10 +218,12 @@ fn groups_that_freeze(record: &Record) -> CgroupRecord {
 
 /// The first process of a container, if it is alive, with a pidfd that cannot come to mean another one.
 pub fn live_init(record: &Record) -> Option<(ProcessRef, OwnedFd)> {
-    let init = record.init?;
+    live(record.init?, &ProcFs::open().ok()?)
+}
+
+fn live(init: ProcessRef, procfs: &ProcFs) -> Option<(ProcessRef, OwnedFd)> {
     let pidfd = process::pidfd_open(init.pid).ok()?;
-    let procfs = ProcFs::open().ok()?;
-    is_same_process(&procfs, init).then_some((init, pidfd))
+    is_same_process(procfs, init).then_some((init, pidfd))
 }
 
 /// True if the process is alive, not a zombie, and the one that was recorded.

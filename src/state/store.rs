@@ -2,6 +2,7 @@
 //!
 //! The root has mode 0700 and must belong to the caller; nothing below is reached through a symbolic link.
 
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -155,14 +156,21 @@ impl Store {
     /// The kernel's.
     pub fn remove(&self, directory: &Directory) -> Result<(), Failure> {
         let Some(root) = &self.fd else { return Ok(()) };
-        let names = fs::list_dir(directory.fd.as_fd()).doing(|| "list the state directory")?;
-        let is_record = |name: &&std::ffi::OsString| name.as_os_str() == RECORD;
-        let (last, first): (Vec<_>, Vec<_>) = names.iter().partition(is_record);
-        for name in first.into_iter().chain(last) {
-            ignore_missing(fs::unlinkat(At::from(&directory.fd), Path::new(name), 0)).doing(|| "remove the state")?;
+        let empty = |names: &[&OsStr]| -> CallResult<()> {
+            let mut names = names.iter().map(|name| fs::unlinkat(At::from(&directory.fd), Path::new(name), 0));
+            names.try_for_each(ignore_missing)
+        };
+        let remove = || ignore_missing(fs::unlinkat(At::from(root), Path::new(directory.id.as_str()), libc::AT_REMOVEDIR));
+        empty(&[SECCOMP, FIFO, RECORD].map(OsStr::new)).doing(|| "remove the state")?;
+        match remove() {
+            // What a crash has left.
+            Err(error) if error.is(libc::ENOTEMPTY) => {
+                let names = fs::list_dir(directory.fd.as_fd()).doing(|| "list the state directory")?;
+                let names: Vec<&OsStr> = names.iter().map(OsString::as_os_str).collect();
+                empty(&names).and_then(|()| remove()).doing(|| "remove the state")
+            }
+            other => other.doing(|| "remove the state"),
         }
-        let name = Path::new(directory.id.as_str());
-        ignore_missing(fs::unlinkat(At::from(root), name, libc::AT_REMOVEDIR)).doing(|| "remove the state")
     }
 
     /// The ids of all containers, sorted.
@@ -291,7 +299,7 @@ impl Directory {
     /// The kernel's.
     pub fn read_file(&self, name: &str) -> Result<Vec<u8>, Failure> {
         let file = fs::openat(At::from(&self.fd), Path::new(name), libc::O_RDONLY | libc::O_NOFOLLOW, 0)?;
-        Ok(fs::read_to_end(&file, MAX_RECORD)?)
+        Ok(fs::read_regular(&file, MAX_RECORD)?)
     }
 
     /// Writes a new file, mode 0600.

@@ -400,6 +400,36 @@ pub fn read_to_end(fd: impl AsFd, limit: usize) -> CallResult<Vec<u8>> {
     }
 }
 
+/// Reads what the kernel hands out as one record (most files of procfs and cgroupfs that hold one line): at most a page, by one call.
+///
+/// # Errors
+/// The kernel's.
+pub fn read_record(fd: impl AsFd) -> CallResult<Vec<u8>> {
+    let mut page = [0u8; 4096];
+    let len = read(fd, &mut page)?;
+    Ok(page[..len].to_vec())
+}
+
+/// Reads a regular file to its end, which a short read tells.
+///
+/// # Errors
+/// The kernel's; `EFBIG` above the limit.
+pub fn read_regular(fd: impl AsFd, limit: usize) -> CallResult<Vec<u8>> {
+    let fd = fd.as_fd();
+    let mut content = Vec::new();
+    let mut chunk = [0u8; 16 << 10];
+    loop {
+        let len = read(fd, &mut chunk)?;
+        content.extend_from_slice(&chunk[..len]);
+        if content.len() > limit {
+            return Err(CallError::new("read", format!("{}: more than {limit} bytes", fd.as_raw_fd()), libc::EFBIG));
+        }
+        if len < chunk.len() {
+            return Ok(content);
+        }
+    }
+}
+
 /// memfd_create(2) with `MFD_CLOEXEC | MFD_ALLOW_SEALING`.
 ///
 /// # Errors

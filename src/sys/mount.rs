@@ -174,6 +174,20 @@ pub fn move_mount(mount: impl AsFd, target: impl AsFd) -> CallResult<()> {
     check(ret, "move_mount", || format!("{from}, {to}")).map(drop)
 }
 
+/// move_mount(2): attaches a detached mount at a name in a directory; a link there is not followed.
+///
+/// # Errors
+/// The kernel's.
+pub fn move_mount_to(mount: impl AsFd, directory: At<'_>, name: &Path) -> CallResult<()> {
+    let from = mount.as_fd().as_raw_fd();
+    let path = c_path("move_mount", name)?;
+    // SAFETY: both paths are C strings that outlive the call.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), directory.raw(), path.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH)
+    };
+    check(ret, "move_mount", || format!("{from}, {directory}, {name:?}")).map(drop)
+}
+
 /// The changes of one mount_setattr(2).
 #[derive(Clone, Debug, Default)]
 pub struct SetAttr<'fd> {

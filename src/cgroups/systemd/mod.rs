@@ -2,7 +2,7 @@
 //!
 //! [`mod@plan`] turns `slice:prefix:name` and the limits into a [`UnitPlan`], without a system call; [`Manager`] talks to systemd over
 //! D-Bus (`bus`, `wire`). A scope needs a process at birth, so it is made after the clone, with the child in it; init waits for
-//! `CgroupsJoined`. Its name is in the container's record before.
+//! `CgroupJoined`. Its name is in the container's record before.
 //!
 //! What systemd is told is what the files will say: the properties are derived from the planned writes, and the files are written
 //! as well. So a reload of systemd writes the values that are there already. It is told nothing about devices: a scope without
