@@ -37,6 +37,7 @@ mod crash;
 mod ctx;
 mod events;
 mod exec;
+mod hierarchy;
 mod hooks;
 mod idmap;
 mod lifecycle;
@@ -46,6 +47,7 @@ mod netdev;
 mod numa;
 mod options;
 mod process;
+mod resources;
 mod rootfs;
 mod rootless;
 mod run;
@@ -73,6 +75,7 @@ const ALL: &[&[runner::Test]] = &[
     terminal::TESTS,
     hooks::TESTS,
     cgroups::TESTS,
+    resources::TESTS,
     rootless::TESTS,
     list::TESTS,
     security::TESTS,

@@ -16,11 +16,13 @@
 
 mod apply;
 mod cgroup;
+mod change;
 mod controllers;
 mod create;
 pub mod devices;
 mod dir;
 mod ebpf;
+mod exceptions;
 pub mod facts;
 mod freeze;
 mod kill;
@@ -33,6 +35,7 @@ pub mod watch;
 
 pub use cgroup::Cgroup;
 pub use create::{Survey, survey};
+pub use devices::plan_change;
 pub use facts::{Facts, probe, probe_systemd};
 pub use plan::{CgroupPlan, Input, plan, plan_update};
 pub use stats::Stats;

@@ -136,10 +136,9 @@ pub(super) fn plan_places(
     builder.finish(origin)
 }
 
-/// Plans a change of the limits of an existing container. Its device rules stay as they are.
+/// Plans a change of the limits of an existing container; that of its devices is [`devices::plan_change`].
 pub fn plan_update(resources: &Resources, record: &CgroupRecord, privileged: bool, findings: &mut Findings) -> CgroupPlan {
-    let places = record.directories.iter().map(|recorded: &Recorded| recorded.place.clone()).collect();
-    let mut builder = Builder::new(places, privileged, findings);
+    let mut builder = Builder { privileged, ..Builder::for_record(record, findings) };
     controllers::plan(&mut builder, resources);
     builder.finish(&Origin::Default("the container's cgroup"))
 }
@@ -184,6 +183,16 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     fn new(places: Vec<Place>, privileged: bool, findings: &'a mut Findings) -> Self {
         Self { places, privileged, accounting: true, steps: Vec::new(), needed: Vec::new(), findings }
+    }
+
+    /// For a change of a container that exists, which a privileged caller asks for.
+    pub fn for_record(record: &CgroupRecord, findings: &'a mut Findings) -> Self {
+        Self::new(record.directories.iter().map(|recorded: &Recorded| recorded.place.clone()).collect(), true, findings)
+    }
+
+    /// The steps alone.
+    pub fn into_steps(self) -> Vec<Planned<Step>> {
+        self.steps
     }
 
     /// The unified hierarchy's index.

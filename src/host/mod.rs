@@ -68,6 +68,12 @@ impl Host {
         }
     }
 
+    /// Looks where resctrl is mounted.
+    #[must_use]
+    pub fn with_resctrl(self) -> Self {
+        Self { resctrl: resctrl_mount(), ..self }
+    }
+
     /// Looks at the caller only: what a process in a running container depends on.
     ///
     /// # Errors
