@@ -35,6 +35,7 @@ mod cgroups;
 mod config;
 mod crash;
 mod ctx;
+mod effects;
 mod events;
 mod exec;
 mod hierarchy;
@@ -57,6 +58,7 @@ mod security;
 mod stress;
 mod systemd;
 mod terminal;
+mod update;
 mod user;
 
 const ALL: &[&[runner::Test]] = &[
@@ -76,6 +78,8 @@ const ALL: &[&[runner::Test]] = &[
     hooks::TESTS,
     cgroups::TESTS,
     resources::TESTS,
+    effects::TESTS,
+    update::TESTS,
     rootless::TESTS,
     list::TESTS,
     security::TESTS,
