@@ -35,6 +35,7 @@ mod cgroups;
 mod config;
 mod crash;
 mod ctx;
+mod delegation;
 mod effects;
 mod events;
 mod exec;
@@ -81,6 +82,7 @@ const ALL: &[&[runner::Test]] = &[
     effects::TESTS,
     update::TESTS,
     rootless::TESTS,
+    delegation::TESTS,
     list::TESTS,
     security::TESTS,
     crash::TESTS,

@@ -101,7 +101,8 @@ fn judge(tolerance: Tolerance, call: CallError, planned: &Planned<Step>, warning
     };
     let busy = call.is(libc::EBUSY) && matches!(planned.step, Step::Enable { .. });
     let why = if busy {
-        " (the cgroup has processes of its own; limits need a delegated one whose processes are in a cgroup below)"
+        " (the cgroup has processes of its own, which have to move below first; in its directory: `mkdir rest && for p in $(cat \
+         cgroup.procs); do echo $p > rest/cgroup.procs; done`)"
     } else {
         ""
     };

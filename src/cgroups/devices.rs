@@ -139,7 +139,7 @@ pub(super) fn plan(out: &mut Builder<'_>, rules: &[DeviceRule], listed: &[Device
             out.push(Step::DeviceProgram { place, rules: list, instructions }, origin);
         }
         None if rules.is_empty() => {}
-        None => out.missing(&field, "the cgroup v1 controller `devices` or cgroup v2"),
+        None => out.missing(&field, "the cgroup v1 controller `devices` or cgroup v2", "cgroup"),
     }
 }
 
@@ -237,7 +237,7 @@ fn parse_number(value: Option<i64>) -> Result<Option<u32>, String> {
 ///
 /// Among permissions the order means nothing, so those that the config begins with stand before the defaults: devices.list of
 /// version 1, which is read to check the config, then begins as the config does.
-fn list(configured: &[(Field, Rule)], listed: &[Device]) -> Vec<Rule> {
+pub(super) fn list(configured: &[(Field, Rule)], listed: &[Device]) -> Vec<Rule> {
     let total = configured.iter().rposition(|(_, rule)| rule.is_total());
     let rest: Vec<Rule> = configured.iter().skip(total.map_or(0, |at| at + 1)).map(|(_, rule)| *rule).collect();
     if total.is_some_and(|at| configured[at].1.allow) {

@@ -9,6 +9,7 @@ use super::devices;
 use super::facts::Facts;
 use super::steps::{CgroupRecord, Place, Recorded, Step, Tolerance, Version, Write};
 use super::systemd::UnitPlan;
+use crate::host::delegation::Delegation;
 use crate::plan::{Findings, Origin, Planned};
 use crate::spec::{Device, Field, Resources};
 
@@ -125,7 +126,8 @@ pub(super) fn plan_places(
     origin: &Origin,
     findings: &mut Findings,
 ) -> CgroupPlan {
-    let mut builder = Builder { accounting, ..Builder::new(places, input.privileged, findings) };
+    let delegation = input.facts.delegation.as_ref();
+    let mut builder = Builder { accounting, delegation, ..Builder::new(places, input.privileged, findings) };
     if let Some(resources) = input.resources {
         controllers::plan(&mut builder, resources);
     }
@@ -174,6 +176,7 @@ pub(super) struct Builder<'a> {
     places: Vec<Place>,
     privileged: bool,
     accounting: bool,
+    delegation: Option<&'a Delegation>,
     steps: Vec<Planned<Step>>,
     needed: Vec<String>,
     /// For problems and warnings.
@@ -182,7 +185,7 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(places: Vec<Place>, privileged: bool, findings: &'a mut Findings) -> Self {
-        Self { places, privileged, accounting: true, steps: Vec::new(), needed: Vec::new(), findings }
+        Self { places, privileged, accounting: true, delegation: None, steps: Vec::new(), needed: Vec::new(), findings }
     }
 
     /// For a change of a container that exists, which a privileged caller asks for.
@@ -217,21 +220,23 @@ impl<'a> Builder<'a> {
         let site = self.find(v1, v2);
         if site.is_none() {
             let names = if v1 == v2 { format!("`{v1}`") } else { format!("`{v1}` (version 1) or `{v2}` (version 2)") };
-            self.missing(field, &format!("the cgroup controller {names}"));
+            self.missing(field, &format!("the cgroup controller {names}"), v2);
         }
         site
     }
 
-    /// Says that something is not there.
-    pub fn missing(&mut self, field: &Field, what: &str) {
+    /// Says that something is not there; `controller` is its name in version 2, if it has one.
+    pub fn missing(&mut self, field: &Field, what: &str, controller: &str) {
         if self.privileged {
             self.findings
                 .problem(field.clone(), format!("expected {what} to be available, found that it is not mounted or not enabled"));
             return;
         }
-        let step =
-            "have a cgroup with its controllers delegated to this user, such as by `systemd-run --user --scope -p Delegate=yes`";
-        self.findings.warning(field.clone(), format!("not applied: {what} is not available to this user; to have it, {step}"));
+        let why = match self.delegation {
+            Some(delegation) if !controller.is_empty() => format!(": {}", delegation.missing(controller)),
+            _ => String::new(),
+        };
+        self.findings.warning(field.clone(), format!("not applied: {what} is not available to this user{why}"));
     }
 
     /// A setting of version 1 that has no counterpart: the specification demands an error.
