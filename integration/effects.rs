@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rt::sys::{mount, ns};
+use rt::sys::mount;
 use serde_json::{Value, json};
 
 use crate::config;
 use crate::ctx::{Container, Ctx, read};
-use crate::hierarchy::{Version, in_pure_view, unified_mount, value, version};
+use crate::hierarchy::{Version, apart, in_pure_view, unified, value, version};
 use crate::resources::disk;
 use crate::runner::Outcome::{self, Pass, Skip};
 
@@ -258,36 +258,39 @@ fn sub_cgroups_run_out(ctx: &Ctx) -> Outcome {
 
 /// Network classes and priorities have a hierarchy only where somebody mounts it: here that is a mount namespace of the test's own.
 fn network_class_and_priorities(ctx: &Ctx) -> Outcome {
-    if unified_mount() == Some(Path::new("/sys/fs/cgroup")) {
+    if unified() {
         return Skip("version 2 has no network classes".to_owned());
     }
-    let inside = || {
-        let private = u64::try_from(libc::MS_REC | libc::MS_PRIVATE).unwrap_or_default();
-        let view = Path::new("/sys/fs/cgroup/net_cls,net_prio");
-        let made = ns::unshare(libc::CLONE_NEWNS)
-            .and_then(|()| mount::mount("none", Path::new("/"), "none", private, ""))
-            .and_then(|()| mount::mount("tmpfs", Path::new("/mnt"), "tmpfs", 0, ""));
-        if made.is_err() || std::fs::create_dir("/mnt/net").is_err() {
-            return Skip("no place for a mount".to_owned());
-        }
-        let mounted = mount::mount("cgroup", Path::new("/mnt/net"), "cgroup", 0, "net_cls,net_prio");
-        if mounted.is_err() && !view.exists() {
+    let usual = Path::new("/sys/fs/cgroup/net_cls,net_prio");
+    if usual.exists() {
+        return classified(ctx, usual);
+    }
+    let prepare = || {
+        mount::mount("tmpfs", Path::new("/mnt"), "tmpfs", 0, "")?;
+        std::fs::create_dir("/mnt/net").ok();
+        // Where the kernel has none, or they are elsewhere, nothing is mounted.
+        mount::mount("cgroup", Path::new("/mnt/net"), "cgroup", 0, "net_cls,net_prio").or(Ok(()))
+    };
+    apart(ctx, prepare, |ctx| {
+        let place = Path::new("/mnt/net");
+        if !place.join("cgroup.procs").exists() {
             return Skip("this kernel has no network classes, or they are elsewhere".to_owned());
         }
-        let place = if mounted.is_ok() { Path::new("/mnt/net") } else { view };
-        let path = ctx.fresh("/rt-net");
-        let container = ctx.create(|c| {
-            c["linux"]["cgroupsPath"] = json!(path);
-            let network = json!({ "classID": 1_048_577, "priorities": [{ "name": "lo", "priority": 4 }] });
-            c["linux"]["resources"] = json!({ "network": network });
-        });
-        let file = |name: &str| read(&place.join(path.trim_start_matches('/')).join(name));
-        assert_eq!(file("net_cls.classid"), "1048577\n");
-        assert!(file("net_prio.ifpriomap").lines().any(|line| line == "lo 4"), "{}", file("net_prio.ifpriomap"));
-        container.delete().ok();
-        assert!(!place.join(path.trim_start_matches('/')).exists());
-        Pass
-    };
-    let result = std::thread::scope(|scope| scope.spawn(inside).join());
-    result.unwrap_or_else(|payload| panic!("{}", payload.downcast_ref::<String>().cloned().unwrap_or_default()))
+        classified(ctx, place)
+    })
+}
+
+fn classified(ctx: &Ctx, place: &Path) -> Outcome {
+    let path = ctx.fresh("/rt-net");
+    let folder = place.join(path.trim_start_matches('/'));
+    let container = ctx.create(|c| {
+        c["linux"]["cgroupsPath"] = json!(path);
+        c["linux"]["resources"] = json!({ "network": { "classID": 1_048_577, "priorities": [{ "name": "lo", "priority": 4 }] } });
+    });
+    let file = |name: &str| read(&folder.join(name));
+    assert_eq!(file("net_cls.classid"), "1048577\n");
+    assert!(file("net_prio.ifpriomap").lines().any(|line| line == "lo 4"), "{}", file("net_prio.ifpriomap"));
+    container.delete().ok();
+    assert!(!folder.exists());
+    Pass
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rt::sys::{mount, ns};
+use rt::sys::{CallResult, mount, ns};
 
 use crate::ctx::{Ctx, read};
 use crate::runner::Outcome::{self, Skip};
@@ -65,17 +65,29 @@ pub fn in_pure_view(ctx: &Ctx, body: fn(&Ctx) -> Outcome) -> Outcome {
     if unified_mount().is_none() {
         return Skip("no unified hierarchy".to_owned());
     }
+    let bind = u64::try_from(libc::MS_BIND).unwrap_or_default();
+    apart(ctx, || mount::mount("/sys/fs/cgroup/unified", Path::new("/sys/fs/cgroup"), "none", bind, ""), body)
+}
+
+/// Runs a test where the unified tree of a machine that mixes the versions is not to be seen.
+pub fn in_version_1_view(ctx: &Ctx, body: fn(&Ctx) -> Outcome) -> Outcome {
+    if unified() {
+        return Skip("version 2 is all there is".to_owned());
+    }
+    if unified_mount().is_none() {
+        return body(ctx);
+    }
+    apart(ctx, || mount::mount("tmpfs", Path::new("/sys/fs/cgroup/unified"), "tmpfs", 0, ""), body)
+}
+
+/// Runs a test in a thread, which can have a mount namespace of its own; what it starts inherits that.
+pub fn apart(ctx: &Ctx, prepare: impl FnOnce() -> CallResult<()> + Send, body: fn(&Ctx) -> Outcome) -> Outcome {
     let inside = || {
-        let recursive = u64::try_from(libc::MS_REC | libc::MS_PRIVATE).unwrap_or_default();
-        let root = Path::new("/sys/fs/cgroup");
-        let bind = u64::try_from(libc::MS_BIND).unwrap_or_default();
-        let ready = ns::unshare(libc::CLONE_NEWNS)
-            .and_then(|()| mount::mount("none", Path::new("/"), "none", recursive, ""))
-            .and_then(|()| mount::mount("/sys/fs/cgroup/unified", root, "none", bind, ""));
-        ready.unwrap_or_else(|error| panic!("{error}"));
+        let private = u64::try_from(libc::MS_REC | libc::MS_PRIVATE).unwrap_or_default();
+        let alone = ns::unshare(libc::CLONE_NEWNS).and_then(|()| mount::mount("none", Path::new("/"), "none", private, ""));
+        alone.and_then(|()| prepare()).unwrap_or_else(|error| panic!("{error}"));
         body(ctx)
     };
-    // A thread, which can have a mount namespace of its own; what it starts inherits it.
     let result = std::thread::scope(|scope| scope.spawn(inside).join());
     result.unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().cloned();

@@ -42,6 +42,7 @@ mod exec;
 mod hierarchy;
 mod hooks;
 mod idmap;
+mod leftovers;
 mod lifecycle;
 mod list;
 mod namespaces;
@@ -81,6 +82,7 @@ const ALL: &[&[runner::Test]] = &[
     resources::TESTS,
     effects::TESTS,
     update::TESTS,
+    leftovers::TESTS,
     rootless::TESTS,
     delegation::TESTS,
     list::TESTS,

@@ -33,7 +33,7 @@ pub mod steps;
 pub mod systemd;
 pub mod watch;
 
-pub use cgroup::Cgroup;
+pub use cgroup::{Cgroup, Choice};
 pub use create::{Survey, survey};
 pub use devices::plan_change;
 pub use facts::{Facts, probe, probe_systemd};
