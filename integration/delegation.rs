@@ -73,7 +73,8 @@ fn as_user(ctx: &Ctx, session: &Path, arguments: &[&str]) -> Output {
     if !Path::new(&runtime).exists() {
         std::fs::copy(ctx.runtime(), &runtime).unwrap();
     }
-    let mut argv = vec!["sh", "-c", &script, "sh", "setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--inh-caps=-all"];
+    let mut argv =
+        vec!["sh", "-c", &script, "sh", "setpriv", "--reuid", &uid, "--regid", &uid, "--clear-groups", "--inh-caps=-all"];
     argv.extend([runtime.as_str(), "--root", root.as_str()]);
     argv.extend(arguments);
     ctx.command(&argv).env("XDG_RUNTIME_DIR", "/nowhere").run()
@@ -141,7 +142,10 @@ fn without_a_directory_the_step_is_named(ctx: &Ctx) -> Outcome {
         }
         let bundle = bundle(ctx, None);
         let output = as_user(ctx, Path::new("/sys/fs/cgroup"), &["run", "-b", bundle.path(), "given"]).ok();
-        assert!(output.stderr.contains("no cgroup was given to this user") && output.stderr.contains(&format!("chown {UID}")), "{output}");
+        assert!(
+            output.stderr.contains("no cgroup was given to this user") && output.stderr.contains(&format!("chown {UID}")),
+            "{output}"
+        );
         Pass
     })
 }

@@ -230,7 +230,11 @@ fn huge_pages_run_out(ctx: &Ctx) -> Outcome {
     needs!("hugetlb");
     let Some(pages) = HugePages::new() else { return Skip("the machine has no huge pages to give".to_owned()) };
     // Two megabytes, readable and writable, private, anonymous, huge.
-    let map = format!("probe syscall {} 0 2097152 3 {} -1 0", libc::SYS_mmap, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB);
+    let map = format!(
+        "probe syscall {} 0 2097152 3 {} -1 0",
+        libc::SYS_mmap,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_HUGETLB
+    );
     for (limit, expected) in [(2_097_152, "ok\n"), (0, "ENOMEM\n")] {
         let output = ctx.sh_with(&map, |c| {
             c["linux"]["cgroupsPath"] = json!(ctx.fresh("/rt-huge"));

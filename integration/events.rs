@@ -209,19 +209,29 @@ fn stats_have_every_field_of_runc(ctx: &Ctx) -> Outcome {
     let stats = ctx.rt(&["events", "--stats", &container.id]).ok().json();
     let data = &stats["data"];
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<String>>().join(" ");
-    assert_eq!((keys(&stats).as_str(), keys(data).as_str()), (
-        "type id data",
-        "cpu cpuset memory pids blkio hugetlb intel_rdt network_interfaces"
-    ));
+    assert_eq!(
+        (keys(&stats).as_str(), keys(data).as_str()),
+        ("type id data", "cpu cpuset memory pids blkio hugetlb intel_rdt network_interfaces")
+    );
     for field in ["usage", "swap", "kernel", "kernelTCP", "raw"] {
         assert!(data["memory"][field].is_object(), "{field}: {data}");
     }
-    for field in ["cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page", "memory_spread_slab",
-        "memory_pressure", "sched_load_balance", "sched_relax_domain_level"]
-    {
+    for field in [
+        "cpu_exclusive",
+        "mem_hardwall",
+        "mem_exclusive",
+        "memory_migrate",
+        "memory_spread_page",
+        "memory_spread_slab",
+        "memory_pressure",
+        "sched_load_balance",
+        "sched_relax_domain_level",
+    ] {
         assert!(data["cpuset"][field].is_i64(), "{field}: {data}");
     }
-    assert!(data["cpu"]["usage"]["kernel"].is_u64() && data["cpu"]["usage"]["user"].is_u64() && data["cpu"]["throttling"].is_object());
+    assert!(
+        data["cpu"]["usage"]["kernel"].is_u64() && data["cpu"]["usage"]["user"].is_u64() && data["cpu"]["throttling"].is_object()
+    );
     assert!(data["memory"]["usage"]["failcnt"].is_u64() && data["network_interfaces"].is_null() && data["intel_rdt"].is_object());
     let psi = data["cpu"]["psi"].as_object();
     assert!(psi.is_none_or(|psi| psi["some"]["avg10"].is_f64() && psi["full"]["total"].is_u64()), "{data}");

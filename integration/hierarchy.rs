@@ -65,7 +65,7 @@ pub fn in_pure_view(ctx: &Ctx, body: fn(&Ctx) -> Outcome) -> Outcome {
     if unified_mount().is_none() {
         return Skip("no unified hierarchy".to_owned());
     }
-    let bind = u64::try_from(libc::MS_BIND).unwrap_or_default();
+    let bind = libc::MS_BIND;
     apart(ctx, || mount::mount("/sys/fs/cgroup/unified", Path::new("/sys/fs/cgroup"), "none", bind, ""), body)
 }
 
@@ -83,7 +83,7 @@ pub fn in_version_1_view(ctx: &Ctx, body: fn(&Ctx) -> Outcome) -> Outcome {
 /// Runs a test in a thread, which can have a mount namespace of its own; what it starts inherits that.
 pub fn apart(ctx: &Ctx, prepare: impl FnOnce() -> CallResult<()> + Send, body: fn(&Ctx) -> Outcome) -> Outcome {
     let inside = || {
-        let private = u64::try_from(libc::MS_REC | libc::MS_PRIVATE).unwrap_or_default();
+        let private = libc::MS_REC | libc::MS_PRIVATE;
         let alone = ns::unshare(libc::CLONE_NEWNS).and_then(|()| mount::mount("none", Path::new("/"), "none", private, ""));
         alone.and_then(|()| prepare()).unwrap_or_else(|error| panic!("{error}"));
         body(ctx)

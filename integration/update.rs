@@ -190,7 +190,8 @@ fn a_refusal_names_the_value_and_changes_nothing(ctx: &Ctx) -> Outcome {
     update(ctx, &container, &[], &wrong).exits(1).refused("set cpuset.cpus to \"4095\"");
     assert_eq!((files(&names), value("pids", &path, "pids.max", "pids.max")), (before, "17".to_owned()));
     // What cannot be meant is refused before anything is written.
-    let output = update(ctx, &container, &[], &json!({ "cpu": { "idle": 7, "shares": 512 }, "memory": { "limit": -5 } })).exits(1);
+    let output =
+        update(ctx, &container, &[], &json!({ "cpu": { "idle": 7, "shares": 512 }, "memory": { "limit": -5 } })).exits(1);
     assert!(output.stderr.contains("cpu.idle: expected 0 or 1") && output.stderr.contains("memory.limit: expected"), "{output}");
     Pass
 }
@@ -238,7 +239,8 @@ fn change_there_and_back(ctx: &Ctx) -> Outcome {
         assert_eq!(tried(&container), expected, "{access}");
     }
     // Everything, with a hole, and back again.
-    let holed = json!({ "devices": [{ "allow": true }, { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "w" }] });
+    let holed =
+        json!({ "devices": [{ "allow": true }, { "allow": false, "type": "c", "major": 1, "minor": 11, "access": "w" }] });
     update(ctx, &container, &[], &holed).ok();
     assert_eq!(tried(&container), "r+");
     update(ctx, &container, &[], &rules("w")).ok();
@@ -315,7 +317,10 @@ fn a_list_that_only_denies_is_no_wish(ctx: &Ctx) -> Outcome {
 fn exec_and_the_program_meet_the_same_rules(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "no other one changes devices");
     let container = ctx.running(|c| {
-        config::shell(c, "mknod /dev/kmsg c 1 11; until ( : > /dev/kmsg ) 2>/dev/null; do sleep 0.02; done; echo opened; sleep 1000");
+        config::shell(
+            c,
+            "mknod /dev/kmsg c 1 11; until ( : > /dev/kmsg ) 2>/dev/null; do sleep 0.02; done; echo opened; sleep 1000",
+        );
         c["linux"]["resources"] = rules("m");
     });
     assert_eq!(container.printed(), "");

@@ -128,7 +128,8 @@ impl Cgroup {
     /// If a path leads out of the container's cgroup, or does not exist.
     pub fn choose(&self, choices: &[Choice<'_>]) -> Result<Self, Failure> {
         for choice in choices {
-            self.check(choice).map_err(|failure| failure.doing(format!("use the cgroup {} of the container", choice.path.display())))?;
+            self.check(choice)
+                .map_err(|failure| failure.doing(format!("use the cgroup {} of the container", choice.path.display())))?;
         }
         let mixed = self.record.directories.iter().any(|recorded| recorded.place.version == Version::V1);
         let choose = |recorded: &Recorded| -> Result<Recorded, Failure> {

@@ -37,7 +37,7 @@ impl Cgroup {
             match afterwards() {
                 Ok(()) => Ok(warnings),
                 Err(failure) => {
-                    undo.map(Undo::run);
+                    undo.into_iter().for_each(Undo::run);
                     Err(failure)
                 }
             }

@@ -171,7 +171,8 @@ pub fn plan_change(
         && rules.len() == 1
         && only.1 == Rule::all(false)
     {
-        let text = "not applied: a list that only denies everything; to take all devices but the default ones away, name one of those";
+        let text =
+            "not applied: a list that only denies everything; to take all devices but the default ones away, name one of those";
         findings.warning(field, text);
         return None;
     }

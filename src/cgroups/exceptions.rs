@@ -42,7 +42,8 @@ impl Exceptions {
         let Some((device, access)) = text.rsplit_once(' ') else { return };
         let known = self.list.remove(device).unwrap_or_default();
         let adds = allow != self.allows;
-        let keeps = |letter: &char| if adds { known.contains(*letter) || access.contains(*letter) } else { !access.contains(*letter) };
+        let keeps =
+            |letter: &char| if adds { known.contains(*letter) || access.contains(*letter) } else { !access.contains(*letter) };
         let letters = if adds { "rwm" } else { known.as_str() };
         let left: String = letters.chars().filter(keeps).collect();
         if !left.is_empty() {
@@ -87,7 +88,8 @@ mod tests {
 
     #[test]
     fn lines_come_to_a_list() {
-        let after = Exceptions::after(&lines(&["-a *:* rwm", "+c *:* m", "+c 1:3 rw", "+c 1:3 m", "+c 10:229 rwm", "-c 10:229 m"]));
+        let after =
+            Exceptions::after(&lines(&["-a *:* rwm", "+c *:* m", "+c 1:3 rw", "+c 1:3 m", "+c 10:229 rwm", "-c 10:229 m"]));
         assert_eq!(after, Exceptions::read(OPEN));
         assert!(Exceptions::read("a *:* rwm\n").allows());
     }

@@ -179,7 +179,11 @@ mod tests {
             version_2: names(&["cpu", "io", "memory", "pids"]),
             own: Some("/c/user.slice/own".into()),
             writable: true,
-            levels: vec![level("/c", &["cpu", "memory", "pids"]), level("/c/user.slice", &["memory", "pids"]), level("/c/user.slice/own", &[])],
+            levels: vec![
+                level("/c", &["cpu", "memory", "pids"]),
+                level("/c/user.slice", &["memory", "pids"]),
+                level("/c/user.slice/own", &[]),
+            ],
         }
     }
 
@@ -194,8 +198,18 @@ mod tests {
             (session(), "rdma", "this kernel has no such controller", ""),
             (hybrid.clone(), "memory", "version 1", "systemd.unified_cgroup_hierarchy=1"),
             (hybrid, "io", "version 1", "systemd.unified_cgroup_hierarchy=1"),
-            (Delegation { writable: false, ..session() }, "memory", "was not delegated", "systemd-run --user --scope -p Delegate=yes"),
-            (Delegation { writable: false, user_manager: false, ..session() }, "memory", "no systemd of their own", "loginctl enable-linger 1000"),
+            (
+                Delegation { writable: false, ..session() },
+                "memory",
+                "was not delegated",
+                "systemd-run --user --scope -p Delegate=yes",
+            ),
+            (
+                Delegation { writable: false, user_manager: false, ..session() },
+                "memory",
+                "no systemd of their own",
+                "loginctl enable-linger 1000",
+            ),
             (Delegation { writable: false, ..without_systemd }, "cgroup", "no cgroup was given", "chown 1000 /c/user-1000"),
             (Delegation { own: None, ..session() }, "memory", "cgroup2 is not mounted", "mount -t cgroup2"),
         ];
