@@ -36,11 +36,6 @@ tests! {
         a_refused_update_changes_nothing,
         a_memory_limit_too_low_to_start_is_explained,
         a_full_pids_limit_is_explained,
-        exec_finds_its_place_beside_nested_cgroups,
-        exec_enters_a_nested_cgroup,
-        a_cgroup_that_was_killed_takes_a_process_again,
-        a_killed_container_leaves_a_frozen_cgroup_at_once,
-        a_fork_bomb_is_deleted,
     }
 }
 
@@ -345,96 +340,5 @@ fn a_full_pids_limit_is_explained(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc says less");
     let container = ctx.running(|c| c["linux"]["resources"] = json!({ "pids": { "limit": 1 } }));
     container.exec(&[], &["true"]).exits(255).refused("pids limit of 1 is reached");
-    Pass
-}
-
-/// The folder that knows the processes: the unified one, where there is one.
-fn unified_folder(path: &str) -> Option<PathBuf> {
-    let mount = if unified() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/unified" };
-    Some(Path::new(mount).join(path.trim_start_matches('/'))).filter(|folder| folder.exists())
-}
-
-/// The container's cgroup with controllers enabled below, as a nested engine makes it: init is moved to `inner`.
-fn nest(container: &Container, folder: &Path) {
-    std::fs::create_dir(folder.join("inner")).unwrap();
-    std::fs::write(folder.join("inner/cgroup.procs"), container.pid().to_string()).unwrap();
-    std::fs::write(folder.join("cgroup.subtree_control"), "+memory").unwrap();
-}
-
-fn exec_finds_its_place_beside_nested_cgroups(ctx: &Ctx) -> Outcome {
-    if !unified() {
-        return Skip("controllers are nested in version 2 only".to_owned());
-    }
-    let path = ctx.fresh("/rt-nest");
-    let container = limited(ctx, &path, json!({}));
-    container.start().ok();
-    nest(&container, &unified_folder(&path).unwrap());
-    let own = container.sh("cat /proc/self/cgroup");
-    assert!(own.ends_with(&format!("{path}/inner")), "{own}");
-    Pass
-}
-
-fn exec_enters_a_nested_cgroup(ctx: &Ctx) -> Outcome {
-    let path = ctx.fresh("/rt-enter");
-    let container = limited(ctx, &path, json!({}));
-    container.start().ok();
-    let Some(folder) = unified_folder(&path) else { return Skip("no unified hierarchy".to_owned()) };
-    if !unified() {
-        return Skip("hierarchies of version 1 have no such cgroup".to_owned());
-    }
-    std::fs::create_dir(folder.join("inner")).unwrap();
-    let own = container.exec(&["--cgroup", "inner"], &["cat", "/proc/self/cgroup"]).ok();
-    assert!(own.text().ends_with(&format!("{path}/inner")), "{own}");
-    container.exec(&["--cgroup", "../.."], &["true"]).exits(255).refused("without `..`");
-    container.exec(&["--cgroup", "absent"], &["true"]).exits(255).refused("does not exist");
-    Pass
-}
-
-/// Kernels 6.18 and 7.2 kill a process that is born in a cgroup that was once killed.
-fn a_cgroup_that_was_killed_takes_a_process_again(ctx: &Ctx) -> Outcome {
-    let path = ctx.fresh("/rt-killed");
-    let container = limited(ctx, &path, json!({}));
-    container.start().ok();
-    let Some(folder) = unified_folder(&path) else { return Skip("no unified hierarchy".to_owned()) };
-    std::fs::create_dir(folder.join("dead")).unwrap();
-    for _ in 0..3 {
-        std::fs::write(folder.join("dead/cgroup.kill"), "1").unwrap();
-    }
-    if unified() {
-        container.exec(&["--cgroup", "dead"], &["true"]).ok();
-    }
-    // The whole cgroup: its next inhabitant is another container.
-    std::fs::write(folder.join("cgroup.kill"), "1").unwrap();
-    container.wait_for("stopped");
-    std::fs::remove_dir(folder.join("dead")).unwrap();
-    let second = limited(ctx, &path, json!({}));
-    second.start().ok();
-    second.exec(&[], &["true"]).ok();
-    Pass
-}
-
-fn a_killed_container_leaves_a_frozen_cgroup_at_once(ctx: &Ctx) -> Outcome {
-    let container = ctx.running(|_| {});
-    container.verb("pause").ok();
-    container.kill("KILL").ok();
-    container.wait_for("stopped");
-    let container = ctx.running(|_| {});
-    container.verb("pause").ok();
-    ctx.rt(&["delete", "--force", &container.id]).ok();
-    Pass
-}
-
-fn a_fork_bomb_is_deleted(ctx: &Ctx) -> Outcome {
-    let path = ctx.fresh("/rt-bomb");
-    let container = ctx.create(|c| {
-        config::shell(c, "bomb() { bomb | bomb & }; while :; do bomb; done 2>/dev/null");
-        c["linux"]["cgroupsPath"] = json!(path);
-        c["linux"]["resources"] = json!({ "pids": { "limit": 500 } });
-    });
-    container.start().ok();
-    let count = || value("pids", &path, "pids.current", "pids.current").parse::<u32>().unwrap_or(0);
-    ctx.wait_until("it has exploded", || count() > 100);
-    ctx.rt(&["delete", "--force", &container.id]).ok();
-    assert_eq!(everywhere(&path), Vec::<PathBuf>::new());
     Pass
 }

@@ -17,7 +17,7 @@ use crate::runner::Who;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many times slower than a usual one the machine is (`RT_SLOWNESS`): an emulated one takes its time.
-fn slowness() -> u32 {
+pub fn slowness() -> u32 {
     std::env::var("RT_SLOWNESS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 /// How often a condition is looked at while waiting for it.

@@ -35,10 +35,14 @@ mod cgroups;
 mod config;
 mod crash;
 mod ctx;
+mod delegation;
+mod effects;
 mod events;
 mod exec;
+mod hierarchy;
 mod hooks;
 mod idmap;
+mod leftovers;
 mod lifecycle;
 mod list;
 mod namespaces;
@@ -46,6 +50,7 @@ mod netdev;
 mod numa;
 mod options;
 mod process;
+mod resources;
 mod rootfs;
 mod rootless;
 mod run;
@@ -55,6 +60,7 @@ mod security;
 mod stress;
 mod systemd;
 mod terminal;
+mod update;
 mod user;
 
 const ALL: &[&[runner::Test]] = &[
@@ -73,7 +79,12 @@ const ALL: &[&[runner::Test]] = &[
     terminal::TESTS,
     hooks::TESTS,
     cgroups::TESTS,
+    resources::TESTS,
+    effects::TESTS,
+    update::TESTS,
+    leftovers::TESTS,
     rootless::TESTS,
+    delegation::TESTS,
     list::TESTS,
     security::TESTS,
     crash::TESTS,

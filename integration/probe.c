@@ -190,9 +190,16 @@ static int do_notify(const char *path, int number, int error, int rounds) {
 	return 0;
 }
 
+/* bomb: makes processes, which do the same, for ever. Nobody has to wait for them. */
+static void do_bomb(void) {
+	signal(SIGCHLD, SIG_IGN);
+	for (;;) fork();
+}
+
 int main(int argc, char **argv) {
 	const char *verb = argc > 1 ? argv[1] : "";
 	if (!strcmp(verb, "syscall") && argc > 2) return do_syscall(argv + 2);
+	if (!strcmp(verb, "bomb")) do_bomb();
 	if (!strcmp(verb, "tiocsti")) return do_tiocsti();
 	if (!strcmp(verb, "recvtty") && argc > 2) return do_recvtty(argv[2]);
 	if (!strcmp(verb, "pty") && argc > 2) return do_pty(argv + 2);

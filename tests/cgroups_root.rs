@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rt::cgroups::{Cgroup, CgroupPlan, Facts, Input, Step, Version, plan, plan_update, probe, survey};
+use rt::cgroups::{Cgroup, CgroupPlan, Choice, Facts, Input, Step, Version, plan, plan_update, probe, survey};
 use rt::plan::Findings;
 use rt::spec::Resources;
 
@@ -441,10 +441,10 @@ fn below(_: bool) {
     for recorded in &bx.cgroup().record().directories {
         fs::create_dir(recorded.place.directory().join("sub")).unwrap();
     }
-    assert!(bx.cgroup().below(None, Path::new("/sub")).is_ok());
-    let outside = bx.cgroup().below(None, Path::new("../below")).unwrap_err().to_string();
+    assert!(bx.cgroup().choose(&[Choice::parse("/sub")]).is_ok());
+    let outside = bx.cgroup().choose(&[Choice::parse("../below")]).unwrap_err().to_string();
     assert!(outside.ends_with("expected a path below the container's cgroup, without `..`"), "{outside}");
-    let missing = bx.cgroup().below(None, Path::new("other")).unwrap_err().to_string();
+    let missing = bx.cgroup().choose(&[Choice::parse("other")]).unwrap_err().to_string();
     assert!(missing.ends_with("other does not exist"), "{missing}");
     bx.finish();
 }

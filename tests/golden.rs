@@ -201,6 +201,8 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         owner: 0,
         annotations: spec.annotations.clone(),
         cgroup: CgroupRecord { directories, unit: None },
+        device_rules: Vec::new(),
+        devices: Vec::new(),
         init: None,
         process: spec.process.clone(),
         namespaces: linux.namespaces,

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::cgroup::Cgroup;
+use super::change::{exchange, write_lines};
 use super::dir::Dir;
 use super::plan::CgroupPlan;
-use super::steps::{DeviceLine, Place, Step, Tolerance, Write};
+use super::steps::{Place, Step, Tolerance, Write};
 use crate::error::{Doing, Failure, Problem};
 use crate::plan::{Origin, Planned};
 use crate::spec::Field;
@@ -41,41 +42,6 @@ impl Cgroup {
         Ok(warnings)
     }
 
-    /// Carries out a change of limits, all of it or nothing: if a value is refused, or what has to be done `afterwards` fails, the
-    /// files get back what they had.
-    ///
-    /// # Errors
-    /// As [`Cgroup::apply`], or those of `afterwards`.
-    pub fn update(&self, plan: &CgroupPlan, afterwards: impl FnOnce() -> Result<(), Failure>) -> Result<Vec<Problem>, Failure> {
-        let before = self.snapshot(plan);
-        let done = self.apply(plan).and_then(|warnings| afterwards().map(|()| warnings));
-        if done.is_err() {
-            // Twice: of two values that bound each other one may be refused until the other is back.
-            for _ in 0..2 {
-                before.iter().rev().for_each(|(dir, file, value)| drop(dir.write(file, value)));
-            }
-        }
-        done
-    }
-
-    /// What the files that a plan writes say now, as it has to be written to be in force again.
-    fn snapshot<'a>(&'a self, plan: &'a CgroupPlan) -> Vec<(&'a Dir, &'a str, String)> {
-        let writes = plan.steps.iter().filter_map(|planned| match &planned.step {
-            Step::Write(write) => Some(write),
-            _ => None,
-        });
-        let files = writes.flat_map(|write| {
-            let instead = write.instead.iter().map(move |(file, value)| (write.place, file.as_str(), value.as_str()));
-            std::iter::once((write.place, write.file.as_str(), write.value.as_str())).chain(instead)
-        });
-        let saved = |(place, file, value): (usize, &'a str, &str)| {
-            let dir = self.at(place).ok()?;
-            let content = dir.read_if_present(file).ok()??;
-            Some((dir, file, previous(file, value, &content)))
-        };
-        files.filter_map(saved).collect()
-    }
-
     /// The inner result is the kernel's refusal, the outer one any other failure.
     fn step(&self, planned: &Planned<Step>) -> Result<CallResult<()>, Failure> {
         Ok(match &planned.step {
@@ -84,13 +50,13 @@ impl Cgroup {
             }
             Step::CheckMemory { place, limit } => return check_memory(self.at(*place)?, *limit, planned).map(Ok),
             Step::Write(write) => self.write(write)?,
-            Step::DeviceList { place, lines } => device_list(self.at(*place)?, lines),
+            Step::DeviceList { place, lines } => write_lines(self.at(*place)?, lines),
             Step::DeviceProgram { place, instructions, .. } => device_program(self.at(*place)?, instructions),
             Step::Delegate { place, uid } => delegate(self.at(*place)?, *uid),
         })
     }
 
-    fn at(&self, place: usize) -> Result<&Dir, Failure> {
+    pub(super) fn at(&self, place: usize) -> Result<&Dir, Failure> {
         let missing = || match self.record.directories.get(place) {
             Some(recorded) => Failure::because(format!("{} does not exist", recorded.place)),
             None => Failure::because("the plan was made for other cgroups"),
@@ -107,30 +73,7 @@ impl Cgroup {
     }
 }
 
-/// The value that undoes a write to a file with this content. In files that have a line per device it is the device's line, or
-/// what means that there is none.
-fn previous(file: &str, value: &str, content: &str) -> String {
-    let key = value.split(' ').next().filter(|key| key.contains(':') || file == "rdma.max" || *key == "default");
-    let Some(key) = key else {
-        // memory.oom_control of version 1 shows more than it takes.
-        let first = content.lines().next().unwrap_or_default();
-        return first.strip_prefix("oom_kill_disable ").unwrap_or(first).to_owned();
-    };
-    let line = content.lines().find(|line| line.split(' ').next() == Some(key));
-    line.map_or_else(|| format!("{key} {}", nothing(file)), str::to_owned)
-}
-
-/// How a file is told that a device has no setting.
-fn nothing(file: &str) -> &'static str {
-    match file {
-        "io.max" => "rbps=max wbps=max riops=max wiops=max",
-        "io.weight" | "io.bfq.weight" => "default",
-        "rdma.max" => "hca_handle=max hca_object=max",
-        _ => "0",
-    }
-}
-
-fn failure(call: CallError, planned: &Planned<Step>) -> Failure {
+pub(super) fn failure(call: CallError, planned: &Planned<Step>) -> Failure {
     Failure::from(call).doing(&planned.step).origin(&planned.origin)
 }
 
@@ -158,7 +101,8 @@ fn judge(tolerance: Tolerance, call: CallError, planned: &Planned<Step>, warning
     };
     let busy = call.is(libc::EBUSY) && matches!(planned.step, Step::Enable { .. });
     let why = if busy {
-        " (the cgroup has processes of its own; limits need a delegated one whose processes are in a cgroup below)"
+        " (the cgroup has processes of its own, which have to move below first; in its directory: `mkdir rest && for p in $(cat \
+         cgroup.procs); do echo $p > rest/cgroup.procs; done`)"
     } else {
         ""
     };
@@ -244,17 +188,9 @@ fn check_memory(dir: &Dir, limit: u64, planned: &Planned<Step>) -> Result<(), Fa
     }
 }
 
-fn device_list(dir: &Dir, lines: &[DeviceLine]) -> CallResult<()> {
-    lines.iter().try_for_each(|line| dir.write(if line.allow { "devices.allow" } else { "devices.deny" }, &line.text))
-}
-
-/// The new program is attached before the old ones are detached: there is no moment without a filter, and the kernel asks
-/// all of them, so that in between only what both allow is possible.
 fn device_program(dir: &Dir, instructions: &[u64]) -> CallResult<()> {
     let program = bpf::load_device_program(instructions)?;
-    let old = bpf::device_programs(dir)?;
-    bpf::attach_device_program(dir, &program)?;
-    old.iter().try_for_each(|old| bpf::detach_device_program(dir, old))
+    exchange(dir, &program, &bpf::device_programs(dir)?)
 }
 
 /// The files that a delegatee may own, if the kernel does not list them itself (runtime-spec, "Cgroup ownership").
@@ -272,22 +208,4 @@ fn delegate(dir: &Dir, uid: u32) -> CallResult<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::previous;
-
-    #[test]
-    fn what_undoes_a_write() {
-        let io = "8:0 rbps=1 wbps=max riops=max wiops=max\n";
-        assert_eq!(previous("memory.max", "5", "max\n"), "max");
-        assert_eq!(previous("cpu.max", "5 6", "max 100000\n"), "max 100000");
-        assert_eq!(previous("cpuset.cpus", "0", "\n"), "");
-        assert_eq!(previous("io.max", "8:0 rbps=9", io), io.trim_end());
-        assert_eq!(previous("io.max", "8:16 rbps=9", io), "8:16 rbps=max wbps=max riops=max wiops=max");
-        assert_eq!(previous("blkio.throttle.read_bps_device", "8:0 9", ""), "8:0 0");
-        assert_eq!(previous("io.weight", "default 5", "default 100\n"), "default 100");
-        assert_eq!(previous("memory.oom_control", "1", "oom_kill_disable 0\nunder_oom 0\n"), "0");
-    }
 }

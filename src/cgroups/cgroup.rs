@@ -18,6 +18,31 @@ pub struct Cgroup {
     pub(super) dirs: Vec<Option<Dir>>,
 }
 
+/// A cgroup below the container's own, in the hierarchies with one of these controllers or in every one.
+#[derive(Clone, Debug)]
+pub struct Choice<'a> {
+    /// Nothing for every hierarchy.
+    pub controllers: Option<Vec<&'a str>>,
+    /// With or without a slash in front, it is relative to the container's own.
+    pub path: &'a Path,
+}
+
+impl<'a> Choice<'a> {
+    /// `PATH` or `CONTROLLERS:PATH`.
+    pub fn parse(text: &'a str) -> Self {
+        let (controllers, path) = text.split_once(':').map_or((None, text), |(names, path)| (Some(names), path));
+        Self { controllers: controllers.map(|names| names.split(',').collect()), path: Path::new(path) }
+    }
+
+    fn is_about(&self, recorded: &Recorded) -> bool {
+        self.controllers.as_ref().is_none_or(|names| names.iter().any(|name| recorded.place.has(name)))
+    }
+
+    fn inside(&self) -> PathBuf {
+        self.path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)).collect()
+    }
+}
+
 impl Cgroup {
     /// Opens the directories of a record. Those that do not exist (any more) are treated as empty.
     ///
@@ -95,29 +120,41 @@ impl Cgroup {
         Ok(found.map(Dir::into_fd))
     }
 
-    /// The cgroups of this path below the container's own (`exec --cgroup`): in every hierarchy, or in those with one of
-    /// the given controllers.
+    /// The container's cgroups, with others below in place of its own where a choice says so (`exec --cgroup`); the last one counts.
     ///
     /// # Errors
-    /// If the path leads out of the container's cgroup, or does not exist.
-    pub fn below(&self, controllers: Option<&[&str]>, path: &Path) -> Result<Self, Failure> {
-        let doing = || format!("use the cgroup {} of the container", path.display());
-        let inside: PathBuf = path.components().filter(|part| !matches!(part, Component::RootDir | Component::CurDir)).collect();
-        if inside.components().any(|part| part == Component::ParentDir) {
-            return Err(Failure::because("expected a path below the container's cgroup, without `..`").doing(doing()));
+    /// If a path leads out of the container's cgroup, or does not exist.
+    pub fn choose(&self, choices: &[Choice<'_>]) -> Result<Self, Failure> {
+        for choice in choices {
+            self.check(choice)
+                .map_err(|failure| failure.doing(format!("use the cgroup {} of the container", choice.path.display())))?;
         }
-        let wanted = |recorded: &&Recorded| controllers.is_none_or(|names| names.iter().any(|name| recorded.place.has(name)));
-        let directories: Vec<Recorded> = self.record.directories.iter().filter(wanted).cloned().collect();
-        let extend = |recorded: Recorded| {
-            let place = super::steps::Place { path: recorded.place.path.join(&inside), ..recorded.place };
-            Recorded { place, ours: false, parents: Vec::new() }
-        };
-        let below = Self::open(&CgroupRecord { directories: directories.into_iter().map(extend).collect(), unit: None })?;
-        match below.dirs.iter().position(Option::is_none) {
-            Some(index) => {
-                Err(Failure::because(format!("{} does not exist", below.record.directories[index].place)).doing(doing()))
+        let mixed = self.record.directories.iter().any(|recorded| recorded.place.version == Version::V1);
+        let choose = |recorded: &Recorded| -> Result<Recorded, Failure> {
+            let Some(choice) = choices.iter().rev().find(|choice| choice.is_about(recorded)) else { return Ok(recorded.clone()) };
+            let doing = || format!("use the cgroup {} of the container", choice.path.display());
+            let place = super::steps::Place { path: recorded.place.path.join(choice.inside()), ..recorded.place.clone() };
+            if Dir::mount(&place.mount).and_then(|mount| mount.find(&place.path)).doing(doing)?.is_some() {
+                return Ok(Recorded { place, ours: false, parents: Vec::new() });
             }
-            None => Ok(below),
+            // The unified tree of a machine that has its controllers in version 1 takes part if the path is there, too.
+            if mixed && choice.controllers.is_none() && place.version == Version::V2 {
+                return Ok(recorded.clone());
+            }
+            Err(Failure::because(format!("{place} does not exist")).doing(doing()))
+        };
+        let directories = self.record.directories.iter().map(choose).collect::<Result<Vec<Recorded>, Failure>>()?;
+        Self::open(&CgroupRecord { directories, unit: None })
+    }
+
+    fn check(&self, choice: &Choice<'_>) -> Result<(), Failure> {
+        if choice.inside().components().any(|part| part == Component::ParentDir) {
+            return Err(Failure::because("expected a path below the container's cgroup, without `..`"));
+        }
+        let has = |name: &&&str| self.record.directories.iter().any(|recorded| recorded.place.has(name));
+        match choice.controllers.iter().flatten().find(|name| !has(name)) {
+            Some(name) => Err(Failure::because(format!("expected controllers of the container's cgroups, found {name:?}"))),
+            None => Ok(()),
         }
     }
 

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 
 use super::ebpf;
 use super::plan::{Builder, Site};
-use super::steps::{DeviceLine, Step};
-use crate::plan::{Findings, Origin};
+use super::steps::{CgroupRecord, DeviceLine, Step};
+use crate::plan::{Findings, Origin, Planned};
 use crate::spec::{Device, DeviceRule, Field};
 
 /// The kinds of access, as a set of bits: `BPF_DEVCG_ACC_*` of linux/bpf.h.
@@ -139,8 +139,48 @@ pub(super) fn plan(out: &mut Builder<'_>, rules: &[DeviceRule], listed: &[Device
             out.push(Step::DeviceProgram { place, rules: list, instructions }, origin);
         }
         None if rules.is_empty() => {}
-        None => out.missing(&field, "the cgroup v1 controller `devices` or cgroup v2"),
+        None => out.missing(&field, "the cgroup v1 controller `devices` or cgroup v2", "cgroup"),
     }
+}
+
+/// A change of the device rules of a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The new list or program.
+    pub step: Planned<Step>,
+    /// Version 1: the lines of the list from before.
+    pub before: Vec<DeviceLine>,
+}
+
+/// Plans other rules for a container that exists, in place of those that it was made with or was given last.
+///
+/// A list that denies everything and allows nothing is what some engines send with every change of limits, by habit: it is not
+/// taken for a wish.
+pub fn plan_change(
+    rules: &[DeviceRule],
+    recorded: &[DeviceRule],
+    listed: &[Device],
+    cgroup: &CgroupRecord,
+    findings: &mut Findings,
+) -> Option<Change> {
+    if rules.is_empty() || rules == recorded {
+        return None;
+    }
+    let field = Field::from("linux.resources.devices");
+    if let [only] = parse(rules, &field, &mut Findings::default()).as_slice()
+        && rules.len() == 1
+        && only.1 == Rule::all(false)
+    {
+        let text =
+            "not applied: a list that only denies everything; to take all devices but the default ones away, name one of those";
+        findings.warning(field, text);
+        return None;
+    }
+    let mut builder = Builder::for_record(cgroup, findings);
+    plan(&mut builder, rules, listed);
+    let before = list(&parse(recorded, &field, &mut Findings::default()), listed);
+    let step = builder.into_steps().pop()?;
+    Some(Change { step, before: before.iter().flat_map(Rule::lines).collect() })
 }
 
 /// The rules as written, with their place in the config.
@@ -198,7 +238,7 @@ fn parse_number(value: Option<i64>) -> Result<Option<u32>, String> {
 ///
 /// Among permissions the order means nothing, so those that the config begins with stand before the defaults: devices.list of
 /// version 1, which is read to check the config, then begins as the config does.
-fn list(configured: &[(Field, Rule)], listed: &[Device]) -> Vec<Rule> {
+pub(super) fn list(configured: &[(Field, Rule)], listed: &[Device]) -> Vec<Rule> {
     let total = configured.iter().rposition(|(_, rule)| rule.is_total());
     let rest: Vec<Rule> = configured.iter().skip(total.map_or(0, |at| at + 1)).map(|(_, rule)| *rule).collect();
     if total.is_some_and(|at| configured[at].1.allow) {

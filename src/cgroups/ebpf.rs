@@ -134,28 +134,62 @@ mod tests {
         panic!("no end");
     }
 
+    /// Numbers that rules and devices share, so that they meet; among them those whose upper bit is set.
+    const NUMBERS: [u32; 5] = [0, 1, 254, 0x7fff_ffff, 0xffff_fffe];
+
+    /// One in five is about everything: lists that allow or deny all in their middle are what engines write.
     fn rule() -> impl Strategy<Value = Rule> {
         let kind = prop_oneof![Just(None), Just(Some(Kind::Block)), Just(Some(Kind::Char))];
-        let number = || prop_oneof![Just(None), (0u32..3).prop_map(Some)];
-        (any::<bool>(), kind, number(), number(), 0u32..8).prop_map(|(allow, kind, major, minor, access)| Rule {
+        let number = || prop_oneof![2 => Just(None), 3 => prop::sample::select(&NUMBERS[..]).prop_map(Some)];
+        let some = (any::<bool>(), kind, number(), number(), 0u32..8).prop_map(|(allow, kind, major, minor, access)| Rule {
             allow,
             kind,
             major,
             minor,
             access: Access(access),
-        })
+        });
+        let all = (any::<bool>(), 1u32..8).prop_map(|(allow, access)| Rule {
+            allow,
+            kind: None,
+            major: None,
+            minor: None,
+            access: Access(if access > 4 { 7 } else { access }),
+        });
+        prop_oneof![4 => some, 1 => all]
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
         #[test]
-        fn the_program_means_the_list(rules in prop::collection::vec(rule(), 0..12)) {
+        fn the_program_means_the_list(rules in prop::collection::vec(rule(), 0..24)) {
             let program = program(&rules);
             for (kind, number) in [(Kind::Block, 1u32), (Kind::Char, 2)] {
-                for device in 0..16u32 {
+                for device in 0..36usize {
+                    // One more than the rules know.
+                    let of = |index: usize| NUMBERS.get(index).copied().unwrap_or(77);
+                    let (major, minor) = (of(device / 6), of(device % 6));
                     for access in 0..8u32 {
-                        let (major, minor) = (device / 4, device % 4);
                         let answer = run(&program, [access << 16 | number, major, minor]);
                         prop_assert_eq!(answer == 1, allowed(&rules, kind, major, minor, Access(access)));
+                    }
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// What the config says about a device decides, as if there were no defaults: for one that is not among them, and no new node.
+        #[test]
+        fn defaults_change_nothing_else(rules in prop::collection::vec(rule(), 0..12)) {
+            let configured: Vec<_> = rules.iter().map(|rule| (crate::spec::Field::from("d"), *rule)).collect();
+            let whole = super::super::devices::list(&configured, &[]);
+            let nothing = Rule { allow: false, kind: None, major: None, minor: None, access: Access::ALL };
+            let plain: Vec<Rule> = [nothing].into_iter().chain(rules).collect();
+            for kind in [Kind::Block, Kind::Char] {
+                for (major, minor) in NUMBERS.iter().flat_map(|major| NUMBERS.map(|minor| (*major, minor))) {
+                    for access in [Access(2), Access(4), Access(6)] {
+                        let (ours, theirs) = (allowed(&whole, kind, major, minor, access), allowed(&plain, kind, major, minor, access));
+                        prop_assert_eq!(ours, theirs, "{:?} {}:{} {:?}", kind, major, minor, access);
                     }
                 }
             }

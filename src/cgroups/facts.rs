@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Want;
 use super::systemd::{Manager, Systemd, Which};
 use crate::error::{Doing, Failure};
+use crate::host::delegation::Delegation;
 use crate::sys::fs::{faccessat, openat, read_to_end, statfs};
 use crate::sys::{At, CallResult};
 
@@ -51,6 +52,9 @@ pub struct Facts {
     /// systemd, if it shall manage the container's cgroup.
     #[serde(default)]
     pub systemd: Option<Systemd>,
+    /// For a caller who has only what was delegated: how far that goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<Delegation>,
 }
 
 impl Facts {
@@ -58,7 +62,7 @@ impl Facts {
     pub fn unified_fixture(controllers: &[&str]) -> Self {
         let controllers = controllers.iter().map(|name| (*name).to_owned()).collect();
         let v2 = Unified { mount: ROOT.into(), own: "/own".into(), controllers, writable: true };
-        Self { v1: Vec::new(), v2: Some(v2), systemd: None }
+        Self { v1: Vec::new(), v2: Some(v2), systemd: None, delegation: None }
     }
 
     /// A hybrid host whose unified tree has the hugetlb controller only, for tests.
@@ -71,7 +75,7 @@ impl Facts {
             writable: true,
         };
         let unified = Self::unified_fixture(&["hugetlb"]).v2.map(|v2| Unified { mount: Path::new(ROOT).join("unified"), ..v2 });
-        Self { v1: names.iter().map(hierarchy).collect(), v2: unified, systemd: None }
+        Self { v1: names.iter().map(hierarchy).collect(), v2: unified, systemd: None, delegation: None }
     }
 }
 

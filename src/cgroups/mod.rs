@@ -16,11 +16,13 @@
 
 mod apply;
 mod cgroup;
+mod change;
 mod controllers;
 mod create;
 pub mod devices;
 mod dir;
 mod ebpf;
+mod exceptions;
 pub mod facts;
 mod freeze;
 mod kill;
@@ -31,8 +33,9 @@ pub mod steps;
 pub mod systemd;
 pub mod watch;
 
-pub use cgroup::{Cgroup, Doors};
+pub use cgroup::{Cgroup, Choice, Doors};
 pub use create::{Survey, survey};
+pub use devices::plan_change;
 pub use facts::{Facts, probe, probe_systemd};
 pub use plan::{CgroupPlan, Input, plan, plan_update};
 pub use remove::remove_if_empty;

@@ -9,6 +9,7 @@ use super::devices;
 use super::facts::Facts;
 use super::steps::{CgroupRecord, Place, Recorded, Step, Tolerance, Version, Write};
 use super::systemd::UnitPlan;
+use crate::host::delegation::Delegation;
 use crate::plan::{Findings, Origin, Planned};
 use crate::spec::{Device, Field, Resources};
 
@@ -126,7 +127,8 @@ pub(super) fn plan_places(
     origin: &Origin,
     findings: &mut Findings,
 ) -> CgroupPlan {
-    let mut builder = Builder { accounting, ..Builder::new(places, input.privileged, findings) };
+    let delegation = input.facts.delegation.as_ref();
+    let mut builder = Builder { accounting, delegation, ..Builder::new(places, input.privileged, findings) };
     if let Some(resources) = input.resources {
         controllers::plan(&mut builder, resources);
     }
@@ -137,10 +139,9 @@ pub(super) fn plan_places(
     builder.finish(origin)
 }
 
-/// Plans a change of the limits of an existing container. Its device rules stay as they are.
+/// Plans a change of the limits of an existing container; that of its devices is [`devices::plan_change`].
 pub fn plan_update(resources: &Resources, record: &CgroupRecord, privileged: bool, findings: &mut Findings) -> CgroupPlan {
-    let places = record.directories.iter().map(|recorded: &Recorded| recorded.place.clone()).collect();
-    let mut builder = Builder::new(places, privileged, findings);
+    let mut builder = Builder { privileged, ..Builder::for_record(record, findings) };
     controllers::plan(&mut builder, resources);
     builder.finish(&Origin::Default("the container's cgroup"))
 }
@@ -176,6 +177,7 @@ pub(super) struct Builder<'a> {
     places: Vec<Place>,
     privileged: bool,
     accounting: bool,
+    delegation: Option<&'a Delegation>,
     steps: Vec<Planned<Step>>,
     needed: Vec<String>,
     /// For problems and warnings.
@@ -184,7 +186,17 @@ pub(super) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(places: Vec<Place>, privileged: bool, findings: &'a mut Findings) -> Self {
-        Self { places, privileged, accounting: true, steps: Vec::new(), needed: Vec::new(), findings }
+        Self { places, privileged, accounting: true, delegation: None, steps: Vec::new(), needed: Vec::new(), findings }
+    }
+
+    /// For a change of a container that exists, which a privileged caller asks for.
+    pub fn for_record(record: &CgroupRecord, findings: &'a mut Findings) -> Self {
+        Self::new(record.directories.iter().map(|recorded: &Recorded| recorded.place.clone()).collect(), true, findings)
+    }
+
+    /// The steps alone.
+    pub fn into_steps(self) -> Vec<Planned<Step>> {
+        self.steps
     }
 
     /// The unified hierarchy's index.
@@ -209,21 +221,23 @@ impl<'a> Builder<'a> {
         let site = self.find(v1, v2);
         if site.is_none() {
             let names = if v1 == v2 { format!("`{v1}`") } else { format!("`{v1}` (version 1) or `{v2}` (version 2)") };
-            self.missing(field, &format!("the cgroup controller {names}"));
+            self.missing(field, &format!("the cgroup controller {names}"), v2);
         }
         site
     }
 
-    /// Says that something is not there.
-    pub fn missing(&mut self, field: &Field, what: &str) {
+    /// Says that something is not there; `controller` is its name in version 2, if it has one.
+    pub fn missing(&mut self, field: &Field, what: &str, controller: &str) {
         if self.privileged {
             self.findings
                 .problem(field.clone(), format!("expected {what} to be available, found that it is not mounted or not enabled"));
             return;
         }
-        let step =
-            "have a cgroup with its controllers delegated to this user, such as by `systemd-run --user --scope -p Delegate=yes`";
-        self.findings.warning(field.clone(), format!("not applied: {what} is not available to this user; to have it, {step}"));
+        let why = match self.delegation {
+            Some(delegation) if !controller.is_empty() => format!(": {}", delegation.missing(controller)),
+            _ => String::new(),
+        };
+        self.findings.warning(field.clone(), format!("not applied: {what} is not available to this user{why}"));
     }
 
     /// A setting of version 1 that has no counterpart: the specification demands an error.

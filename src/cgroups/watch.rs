@@ -1,4 +1,7 @@
 //! What happens to a container, as it happens: the kernel announces changes of a cgroup's files to whoever polls them.
+//!
+//! All of them, and the end of the first process, are waited for in one poll(2) without a time limit. There are at most ten descriptors, so
+//! that epoll(7) would only add calls. Nothing is looked at while nothing is announced.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -177,10 +180,12 @@ impl Watch<'_> {
         events
     }
 
-    /// What has happened and perhaps not been announced yet: the end of the container overtakes everything.
-    pub fn rest(&mut self) -> Vec<Event> {
-        let counted: Vec<bool> = self.sources.iter().map(|source| !matches!(source.kind, Kind::Pressure(_))).collect();
-        self.changes(&counted)
+    /// What has happened, announced or not: the end of the container overtakes everything, and some counters are never announced.
+    pub fn rest(&mut self, announced: &[bool]) -> Vec<Event> {
+        let pressed = announced.iter().copied().chain(std::iter::repeat(false));
+        let of = |(source, pressed): (&Source<'_>, bool)| pressed || !matches!(source.kind, Kind::Pressure(_));
+        let looked: Vec<bool> = self.sources.iter().zip(pressed).map(of).collect();
+        self.changes(&looked)
     }
 }
 

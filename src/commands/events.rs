@@ -102,12 +102,14 @@ impl Stream<'_> {
         loop {
             let left = periodic.then(|| next.saturating_duration_since(Instant::now()));
             let (ended, announced) = wait(self.pidfd, &watch, left)?;
-            let events = if ended { watch.rest() } else { watch.changes(&announced) };
+            let due = periodic && Instant::now() >= next;
+            // With the figures comes what the kernel counts and does not announce (pids.max in version 1).
+            let events = if ended || due { watch.rest(&announced) } else { watch.changes(&announced) };
             events.iter().try_for_each(|event| self.event(event))?;
             if ended {
                 return self.line("exit", Some(&self.exit()));
             }
-            if periodic && Instant::now() >= next {
+            if due {
                 self.stats()?;
                 next = Instant::now() + interval;
             }

@@ -1,10 +1,10 @@
 //! `rt exec`: another process in a running container, with everything that the container's record says.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use crate::cgroups::Cgroup;
+use crate::cgroups::{Cgroup, Choice};
 use crate::error::Error;
 use crate::host::Host;
 use crate::launch::launcher::{self, Handles, Launch};
@@ -199,13 +199,12 @@ impl Args {
 
     /// The container's control groups, or those below that `--cgroup` names.
     fn groups(&self, container: &Container) -> Result<Cgroup, Error> {
-        let mut cgroup = container.cgroup()?;
-        for choice in &self.cgroup {
-            let (controllers, path) = choice.split_once(':').map_or((None, choice.as_str()), |(names, path)| (Some(names), path));
-            let names: Option<Vec<&str>> = controllers.map(|names| names.split(',').collect());
-            cgroup = cgroup.below(names.as_deref(), Path::new(path))?;
+        let cgroup = container.cgroup()?;
+        if self.cgroup.is_empty() {
+            return Ok(cgroup);
         }
-        Ok(cgroup)
+        let choices: Vec<Choice> = self.cgroup.iter().map(|text| Choice::parse(text)).collect();
+        Ok(cgroup.choose(&choices)?)
     }
 }
 

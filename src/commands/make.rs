@@ -215,6 +215,8 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         owner: crate::sys::cred::geteuid(),
         annotations: spec.annotations.clone(),
         cgroup: survey.record().clone(),
+        device_rules: linux.resources.map(|resources| resources.devices).unwrap_or_default(),
+        devices: linux.devices,
         init: None,
         process: spec.process.clone(),
         namespaces: linux.namespaces,

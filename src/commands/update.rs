@@ -1,15 +1,18 @@
-//! `rt update`: other limits for a container that exists. Devices are never changed.
+//! `rt update`: other limits and other device rules for a container that exists.
 
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use crate::cgroups;
+use crate::cgroups::devices::Change as DeviceChange;
 use crate::cgroups::systemd::{self, Manager};
-use crate::error::Error;
+use crate::cgroups::{self, CgroupPlan};
+use crate::error::{Error, Failure, Problem};
+use crate::host::Host;
 use crate::plan::Findings;
-use crate::spec::{self, BlockIo, Cpu, Memory, Pids, Resources};
-use crate::state::{Container, Status};
+use crate::resctrl;
+use crate::spec::{self, BlockIo, Cpu, Field, IntelRdt, Memory, Pids, Resources};
+use crate::state::{Container, Directory, Record, Status};
 
 use super::{Globals, parse_id};
 
@@ -61,6 +64,18 @@ pub struct Args {
     /// Number of processes; -1 for no limit
     #[arg(long, allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// Kernel memory limit (cgroup v1; obsolete: the kernel has counted this memory with the rest since Linux 5.16)
+    #[arg(long, allow_hyphen_values = true, value_parser = size)]
+    kernel_memory: Option<i64>,
+    /// Limit on memory for TCP buffers (cgroup v1)
+    #[arg(long, allow_hyphen_values = true, value_parser = size)]
+    kernel_memory_tcp: Option<i64>,
+    /// Share of the L3 cache: a line of resctrl, such as L3:0=f
+    #[arg(long, value_name = "LINE")]
+    l3_cache_schema: Option<String>,
+    /// Share of the memory bandwidth: a line of resctrl, such as MB:0=50
+    #[arg(long, value_name = "LINE")]
+    mem_bw_schema: Option<String>,
     /// The container's id
     id: String,
 }
@@ -88,17 +103,16 @@ fn size(text: &str) -> Result<i64, String> {
 /// Runs the command.
 ///
 /// # Errors
-/// If a value cannot be set.
+/// If a value cannot be set; then nothing has changed.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during(format!("update {}", args.id));
-    let container = Container::load_locked(&globals.store()?, &parse_id(&args.id).map_err(during)?).map_err(during)?;
+    let mut container = Container::load_locked(&globals.store()?, &parse_id(&args.id).map_err(during)?).map_err(during)?;
     if matches!(container.status, Status::Stopped | Status::Creating) {
         return Err(container.wrong_status("update", "container not running"));
     }
     let resources = args.resources().map_err(during)?;
     let mut findings = Findings::default();
-    // A limit that cannot be set is what this command was about: an error for everybody.
-    let plan = cgroups::plan_update(&resources, &container.record.cgroup, true, &mut findings);
+    let wanted = args.plan(&resources, &container.record, &mut findings).map_err(during)?;
     let mut problems = findings.problems;
     if globals.strict {
         problems.append(&mut findings.warnings);
@@ -106,20 +120,53 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     if !problems.is_empty() {
         return Err(during(Error::config("resources", &problems)));
     }
-    let cgroup = container.cgroup().map_err(|failure| during(failure.into()))?;
-    let tell_systemd = || match &container.record.cgroup.unit {
-        Some(unit) => Manager::connect(unit.which)?.set_properties(&unit.name, &systemd::properties(&plan)),
-        None => Ok(()),
-    };
-    let mut told = cgroup.update(&plan, tell_systemd).map_err(|failure| during(failure.into()))?;
-    if container.record.cgroup.unit.is_some() {
-        // systemd has written its own idea of the values, which it rounds.
-        told = cgroup.apply(&plan).map_err(|failure| during(failure.into()))?;
-    }
+    let told = wanted.carry_out(&mut container, resources).map_err(|failure| during(failure.into()))?;
     for warning in findings.warnings.iter().chain(&told) {
         globals.log.warning(&warning.to_string());
     }
     Ok(0)
+}
+
+/// All that a call changes.
+struct Wanted {
+    limits: CgroupPlan,
+    devices: Option<DeviceChange>,
+    classes: Option<resctrl::change::Change>,
+}
+
+impl Wanted {
+    fn carry_out(&self, container: &mut Container, resources: Resources) -> Result<Vec<Problem>, Failure> {
+        let cgroup = container.cgroup()?;
+        let mut told = Vec::new();
+        let warnings = cgroup.update(&self.limits, self.devices.as_ref(), || {
+            if let Some(unit) = &container.record.cgroup.unit {
+                Manager::connect(unit.which)?.set_properties(&unit.name, &systemd::properties(&self.limits))?;
+                // systemd has written its own idea of the values, which it rounds.
+                told = cgroup.apply(&self.limits)?;
+            }
+            let before = container.record.clone();
+            self.remember(&mut container.record, &container.directory, resources)?;
+            let Some(classes) = &self.classes else { return Ok(()) };
+            let applied = classes.apply(|| cgroup.processes());
+            applied.inspect_err(|_| drop(container.directory.write_record(&before)))
+        })?;
+        Ok(if container.record.cgroup.unit.is_some() { told } else { warnings })
+    }
+
+    /// What the record says of device rules and groups is written before a group is made.
+    fn remember(&self, record: &mut Record, directory: &Directory, resources: Resources) -> Result<(), Failure> {
+        let group = self.classes.as_ref().and_then(|classes| classes.record());
+        if self.devices.is_none() && group.is_none() {
+            return Ok(());
+        }
+        if self.devices.is_some() {
+            record.device_rules = resources.devices;
+        }
+        if let Some(group) = group {
+            record.resctrl = Some(group.clone());
+        }
+        directory.write_record(record)
+    }
 }
 
 impl Args {
@@ -134,9 +181,36 @@ impl Args {
             None => Resources::default(),
         };
         self.change(&mut resources);
-        // Every CRI call brings a list that denies all; the rules of a container are those that it was made with.
-        resources.devices.clear();
         Ok(resources)
+    }
+
+    fn plan(&self, resources: &Resources, record: &Record, findings: &mut Findings) -> Result<Wanted, Error> {
+        let host = Host::probe_caller()?;
+        // A limit that cannot be set is what this command was about: an error for everybody.
+        let limits = cgroups::plan_update(resources, &record.cgroup, true, findings);
+        let devices = if host.cgroups_required {
+            cgroups::plan_change(&resources.devices, &record.device_rules, &record.devices, &record.cgroup, findings)
+        } else {
+            let differ = !resources.devices.is_empty() && resources.devices != record.device_rules;
+            if differ {
+                let text = "not applied: only root of the initial user namespace can filter devices";
+                findings.warning(Field::from("linux.resources.devices"), text);
+            }
+            None
+        };
+        let classes = self.classes();
+        let host = if classes == IntelRdt::default() { host } else { host.with_resctrl() };
+        let classes = resctrl::change::Change::plan(&classes, record.resctrl.as_ref(), &record.id, &host, findings);
+        Ok(Wanted { limits, devices, classes })
+    }
+
+    fn classes(&self) -> IntelRdt {
+        let given = |schema: &Option<String>| schema.clone().filter(|schema| !schema.is_empty());
+        IntelRdt {
+            l3_cache_schema: given(&self.l3_cache_schema),
+            mem_bw_schema: given(&self.mem_bw_schema),
+            ..IntelRdt::default()
+        }
     }
 
     fn change(&self, resources: &mut Resources) {
@@ -154,6 +228,8 @@ impl Args {
         set(&mut memory.limit, self.memory);
         set(&mut memory.reservation, self.memory_reservation);
         set(&mut memory.swap, self.memory_swap);
+        set(&mut memory.kernel, self.kernel_memory);
+        set(&mut memory.kernel_tcp, self.kernel_memory_tcp);
         set(&mut resources.pids.get_or_insert_with(Pids::default).limit, self.pids_limit);
         set(&mut resources.block_io.get_or_insert_with(BlockIo::default).weight, self.blkio_weight);
     }

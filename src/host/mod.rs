@@ -2,6 +2,8 @@
 //!
 //! Probed once per command, and only what the config asks about; in tests it is a fixture.
 
+pub mod delegation;
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -52,7 +54,9 @@ impl Host {
         let labels_mounts = spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some());
         let wants_resctrl = spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some());
         let resctrl = if wants_resctrl { resctrl_mount() } else { None };
-        let cgroups = if systemd { cgroups::probe_systemd(id, required)? } else { cgroups::probe(id, path, required)? };
+        let mut cgroups = if systemd { cgroups::probe_systemd(id, required)? } else { cgroups::probe(id, path, required)? };
+        // Who may do everything lacks no permission.
+        cgroups.delegation = (!required).then(|| delegation::Delegation::probe(&cgroups, caller.uid));
         Ok(Self { cgroups, resctrl, ..caller }.with_lsm(process, labels_mounts))
     }
 
@@ -66,6 +70,12 @@ impl Host {
             selinux: wants_selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             ..self
         }
+    }
+
+    /// Looks where resctrl is mounted.
+    #[must_use]
+    pub fn with_resctrl(self) -> Self {
+        Self { resctrl: resctrl_mount(), ..self }
     }
 
     /// Looks at the caller only: what a process in a running container depends on.

@@ -48,12 +48,20 @@ pub fn make(plan: &ResctrlPlan) -> Result<(), Failure> {
         compare(&schemata, &plan.expected)?;
     }
     for line in &plan.schemata {
-        write(&schemata, &format!("{line}\n")).map_err(|error| with_status(error, &plan.directory))?;
+        write_schema(&plan.directory, line)?;
     }
     if let Some(monitor) = plan.monitor.as_ref().filter(|monitor| !monitor.exists()) {
         make_directory(monitor)?;
     }
     Ok(())
+}
+
+/// Sets one line of the limits of a group.
+///
+/// # Errors
+/// The kernel's, with what it says about the line.
+pub fn write_schema(directory: &Path, line: &str) -> Result<(), Failure> {
+    write(&directory.join("schemata"), &format!("{line}\n")).map_err(|error| with_status(error, directory))
 }
 
 /// Puts a process, with all that it makes later, into the group.

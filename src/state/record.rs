@@ -9,7 +9,7 @@ use crate::cgroups::CgroupRecord;
 use crate::id::ContainerId;
 use crate::resctrl::group::ResctrlRecord;
 use crate::seccomp::Listener;
-use crate::spec::{Hook, IdMapping, Namespace, NetDevice, Process, StringMap};
+use crate::spec::{Device, DeviceRule, Hook, IdMapping, Namespace, NetDevice, Process, StringMap};
 
 /// The layout of the record; another number is a record of another version of rt.
 pub const LAYOUT: u32 = 1;
@@ -56,6 +56,12 @@ pub struct Record {
     pub annotations: StringMap,
     /// The control groups, made or about to be made.
     pub cgroup: CgroupRecord,
+    /// The device rules in force, as configured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub device_rules: Vec<DeviceRule>,
+    /// The devices of the config, which are allowed by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<Device>,
     /// The first process of the container, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<ProcessRef>,

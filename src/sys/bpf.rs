@@ -12,6 +12,7 @@ const BPF_PROG_GET_FD_BY_ID: i32 = 13;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 2;
+const BPF_F_REPLACE: u32 = 4;
 
 /// A zeroed attribute of more than the kernel's full size: kernels 6.17 up to 7.2 may write past the end of a short one.
 #[repr(C, align(8))]
@@ -67,6 +68,18 @@ pub fn attach_device_program(cgroup: impl AsFd, program: impl AsFd) -> CallResul
     // target_fd, attach_bpf_fd, attach_type, attach_flags.
     attr.u32(0, raw(cgroup)).u32(4, raw(program)).u32(8, BPF_CGROUP_DEVICE).u32(12, BPF_F_ALLOW_MULTI);
     attr.call(BPF_PROG_ATTACH, "BPF_PROG_ATTACH, BPF_CGROUP_DEVICE").map(drop)
+}
+
+/// Puts a device program in the place of another one, at once: every access is decided by one or the other (Linux 5.6).
+///
+/// # Errors
+/// The kernel's; ENOENT if the other one is not attached.
+pub fn replace_device_program(cgroup: impl AsFd, program: impl AsFd, other: impl AsFd) -> CallResult<()> {
+    let mut attr = Attr::new();
+    // target_fd, attach_bpf_fd, attach_type, attach_flags, replace_bpf_fd.
+    attr.u32(0, raw(cgroup)).u32(4, raw(program)).u32(8, BPF_CGROUP_DEVICE);
+    attr.u32(12, BPF_F_ALLOW_MULTI | BPF_F_REPLACE).u32(16, raw(other));
+    attr.call(BPF_PROG_ATTACH, "BPF_PROG_ATTACH, BPF_CGROUP_DEVICE, BPF_F_REPLACE").map(drop)
 }
 
 /// Detaches a device program from a cgroup directory.

@@ -476,6 +476,27 @@ pub fn ioprio_set(value: i32) -> CallResult<()> {
     check(ret, "ioprio_set", || format!("IOPRIO_WHO_PROCESS, 0, {value:#x}")).map(drop)
 }
 
+/// The nice value of the calling process (getpriority(2)).
+///
+/// # Errors
+/// The kernel's.
+pub fn nice() -> CallResult<i32> {
+    // PRIO_PROCESS is 0. The kernel itself answers with 20 minus the nice value, so that no answer looks like an error.
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::syscall(libc::SYS_getpriority, 0, 0) };
+    check(ret, "getpriority", || "PRIO_PROCESS, 0").map(|value| 20 - i32::try_from(value).unwrap_or(20))
+}
+
+/// Sets the nice value of the calling process (setpriority(2)).
+///
+/// # Errors
+/// `EACCES` if it would be favoured without CAP_SYS_NICE.
+pub fn set_nice(value: i32) -> CallResult<()> {
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::syscall(libc::SYS_setpriority, 0, 0, value) };
+    check(ret, "setpriority", || format!("PRIO_PROCESS, 0, {value}")).map(drop)
+}
+
 /// The attributes of sched_setattr(2), `struct sched_attr`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[repr(C)]

@@ -70,7 +70,7 @@ fn v1_only(out: &mut Builder<'_>, controller: &str, field: &Field) -> Option<Sit
     // The second name belongs to no controller of version 2.
     let site = out.find(controller, "");
     if site.is_none() {
-        out.missing(field, &format!("the cgroup v1 controller `{controller}`"));
+        out.missing(field, &format!("the cgroup v1 controller `{controller}`"), "");
     }
     site
 }
@@ -122,13 +122,13 @@ fn unified_site(out: &mut Builder<'_>, controller: &str, file: &str, field: &Fie
     if is_core(file) {
         let site = out.unified().map(Site::V2);
         if site.is_none() {
-            out.missing(field, "cgroup v2");
+            out.missing(field, "cgroup v2", "cgroup");
         }
         return site;
     }
     let site = out.find("", controller);
     if site.is_none() {
-        out.missing(field, &format!("the cgroup v2 controller `{controller}`"));
+        out.missing(field, &format!("the cgroup v2 controller `{controller}`"), controller);
     }
     site
 }

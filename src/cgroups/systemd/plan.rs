@@ -145,8 +145,9 @@ fn controllers_place(facts: &Facts, findings: &mut Findings) -> Option<Place> {
     let field = || Field::from("--systemd-cgroup");
     if let Some(hierarchy) = facts.v1.iter().find(legacy) {
         let names = hierarchy.controllers.join(",");
-        findings
-            .problem(field(), format!("expected a machine with cgroup v2 only, found {names} in version 1; use cgroupfs paths"));
+        let text = format!("expected a machine with cgroup v2 only, found {names} in version 1");
+        let repair = "use cgroupfs paths, without --systemd-cgroup, or boot with systemd.unified_cgroup_hierarchy=1";
+        findings.problem(field(), format!("{text}; {repair}"));
         return None;
     }
     let Some(unified) = &facts.v2 else {
