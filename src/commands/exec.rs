@@ -153,7 +153,10 @@ impl Args {
     /// The process: from a file, or the container's own with what the flags change.
     fn process(&self, template: Option<&Process>) -> Result<Process, Error> {
         if let Some(path) = &self.process {
-            return spec::load::parse(&spec::load::read(path)?, &path.display().to_string());
+            let (bytes, name) = (spec::load::read(path)?, path.display().to_string());
+            let process = spec::load::parse(&bytes, &name)?;
+            spec::load::without_nul(&bytes, &process, &name)?;
+            return Ok(process);
         }
         let Some(template) = template else {
             return Err(Error::new("no-process", "the container has no process to inherit from; use --process"));

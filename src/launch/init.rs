@@ -289,8 +289,9 @@ impl Init<'_> {
             ProcessStep::CleanSignals => clean_signals(),
             ProcessStep::NoNewPrivileges => Ok(process::set_no_new_privs()?),
             ProcessStep::Home { uid } => {
-                self.env.push(format!("HOME={}", user::home(*uid, None)?));
-                Ok(())
+                let home = user::home(*uid);
+                self.env.push(format!("HOME={}", home.path));
+                home.warning.map_or(Ok(()), |warning| self.link()?.send(&FromInit::Warned(warning), None))
             }
             ProcessStep::FindProgram => self.find_program(),
             ProcessStep::CloseDescriptors { preserve } => self.close_descriptors(*preserve),
