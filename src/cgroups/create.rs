@@ -14,8 +14,8 @@ use crate::sys::CallResult;
 /// What of a plan's directories exists already: the last step before something is made.
 #[derive(Debug)]
 pub struct Survey {
-    record: CgroupRecord,
-    mounts: Vec<Dir>,
+    pub(super) record: CgroupRecord,
+    pub(super) mounts: Vec<Dir>,
 }
 
 /// Looks which directories have to be made. Nothing is changed.
@@ -114,7 +114,7 @@ fn inherit_cpuset(above: &Dir, dir: &Dir) -> CallResult<()> {
 }
 
 /// The specification lets us refuse a cgroup that is not fit for purpose (config-linux.md, "Control groups").
-fn check_fit(cgroup: &Cgroup) -> Result<(), Failure> {
+pub(super) fn check_fit(cgroup: &Cgroup) -> Result<(), Failure> {
     if cgroup.is_frozen()? {
         return Err(Failure::because("the cgroup exists and is frozen")
             .doing("use an existing cgroup")

@@ -21,6 +21,7 @@ mod create;
 pub mod devices;
 mod dir;
 mod ebpf;
+mod examine;
 pub mod facts;
 mod freeze;
 mod kill;

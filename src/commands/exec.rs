@@ -129,6 +129,7 @@ fn launch(args: &Args, container: Container, globals: &Globals) -> Result<i32, E
         handles,
         cgroup: Some(cgroup),
         survey: None,
+        findings: None,
     };
     let launched = launcher::run(launch)?;
     if args.detach {

@@ -115,6 +115,16 @@ pub fn preserved(asked: u32) -> Result<u32, Error> {
 /// # Errors
 /// Every problem of the configuration at once.
 pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> {
+    let (prepared, _, findings) = interpret(request, globals)?;
+    judge(&findings, &prepared.plan, globals)?;
+    Ok(prepared)
+}
+
+/// Reads and plans, and leaves it to the caller what follows from what was found.
+///
+/// # Errors
+/// If config.json cannot be understood, or the machine not be looked at.
+pub fn interpret(request: &Request, globals: &Globals) -> Result<(Prepared, Host, Findings), Error> {
     let mut spec = spec::load::load(&request.bundle)?;
     pass_listen_fds(&mut spec);
     let mut host = Host::probe(&spec, request.id.as_str(), request.systemd_cgroup)?;
@@ -125,8 +135,7 @@ pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> 
     }
     let mut findings = Findings::default();
     let plan = build::create(&spec, request, &host, &mut findings);
-    judge(&findings, &plan, globals)?;
-    Ok(Prepared { spec, plan })
+    Ok((Prepared { spec, plan }, host, findings))
 }
 
 /// Problems are errors, and so are warnings with `--strict`.
@@ -184,7 +193,7 @@ fn launch(
 ) -> Result<(Record, Launched), Failure> {
     let plan = &prepared.plan;
     let survey = cgroups::survey(&plan.cgroup)?;
-    let mut record = record(prepared, request, &survey);
+    let mut record = record(prepared, request, survey.record());
     directory.write_record(&record)?;
     if let Some(filter) = &plan.seccomp {
         directory.write_file(SECCOMP, filter.program.as_bytes())?;
@@ -197,12 +206,14 @@ fn launch(
         handles: Handles::new()?,
         cgroup: None,
         survey: Some(survey),
+        findings: None,
     };
     let launched = launcher::run(launch)?;
     Ok((record, launched))
 }
 
-fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> Record {
+/// What is known of a container before it is made.
+pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRecord) -> Record {
     let spec = &prepared.spec;
     let linux = spec.linux.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
@@ -215,7 +226,7 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         created: crate::time::now(),
         owner: crate::sys::cred::geteuid(),
         annotations: spec.annotations.clone(),
-        cgroup: survey.record().clone(),
+        cgroup: cgroup.clone(),
         init: None,
         process: spec.process.clone(),
         namespaces: linux.namespaces,

@@ -111,6 +111,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         resctrl,
         seccomp,
         warnings: std::mem::take(&mut findings.warnings),
+        rehearsal: false,
     }
 }
 

@@ -1,0 +1,129 @@
+//! A look at what making the groups and setting their limits would meet. Nothing is made or changed.
+
+use std::path::Path;
+
+use super::cgroup::Cgroup;
+use super::create::{Survey, check_fit};
+use super::dir::Dir;
+use super::plan::CgroupPlan;
+use super::steps::{Recorded, Step, Tolerance, Version, Write};
+use crate::error::{Doing, Failure};
+use crate::plan::Planned;
+use crate::sys::{CallError, CallResult};
+
+impl Survey {
+    /// Fails as [`Survey::create`] and [`Cgroup::apply`] would, as far as that can be seen without doing it.
+    ///
+    /// # Errors
+    /// Theirs.
+    pub fn examine(&self, plan: &CgroupPlan) -> Result<(), Failure> {
+        if self.record.unit.is_some() {
+            return Ok(());
+        }
+        for (recorded, mount) in self.record.directories.iter().zip(&self.mounts) {
+            writable(recorded, mount).doing(|| format!("make {}", recorded.place))?;
+        }
+        if self.record.directories.iter().any(|recorded| !recorded.ours) {
+            check_fit(&Cgroup::open(&self.record)?)?;
+        }
+        for planned in &plan.steps {
+            if let Step::Write(write) = &planned.step {
+                self.write(write, planned)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, write: &Write, planned: &Planned<Step>) -> Result<(), Failure> {
+        let (Some(recorded), Some(mount)) = (self.record.directories.get(write.place), self.mounts.get(write.place)) else {
+            return Ok(());
+        };
+        if write.tolerance != Tolerance::Required {
+            return Ok(());
+        }
+        let whole = recorded.place.directory().join(&write.file);
+        let refused = |errno: i32| {
+            let call = CallError::new("write", format!("{whole:?}, {:?}", write.value), errno);
+            Err(Failure::from(call).doing(&planned.step).origin(&planned.origin))
+        };
+        let above = nearest(recorded, mount)?;
+        match (write.file.as_str(), recorded.place.version) {
+            ("cpuset.cpus" | "cpuset.mems", version) => match set_refusal(&above, write, version) {
+                Some(errno) => refused(errno),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The deepest directory that exists, the container's own or one above it.
+fn nearest(recorded: &Recorded, mount: &Dir) -> CallResult<Dir> {
+    let mut found = mount.below(Path::new(""))?;
+    for level in recorded.place.levels() {
+        match mount.find(&level)? {
+            Some(dir) => found = dir,
+            None => break,
+        }
+    }
+    Ok(found)
+}
+
+/// A hierarchy that is mounted read-only, as in a container.
+fn writable(recorded: &Recorded, mount: &Dir) -> CallResult<()> {
+    if !recorded.ours {
+        return Ok(());
+    }
+    let dir = nearest(recorded, mount)?;
+    let read_only = crate::sys::fs::fstatfs(&dir)?.flags & libc::ST_RDONLY != 0;
+    let missing = recorded.place.directory();
+    let name = missing.strip_prefix(dir.path()).ok().and_then(|rest| rest.iter().next());
+    match name.filter(|_| read_only) {
+        Some(name) => Err(CallError::new("mkdirat", format!("{:?}, 0o755", dir.path().join(name)), libc::EROFS)),
+        None => Ok(()),
+    }
+}
+
+/// What the kernel says about a list of processors or memory nodes that the group above does not have (cpuset(7)): a number beyond all
+/// that there can be is out of range, and in version 1 a set must be a part of the one above.
+fn set_refusal(above: &Dir, write: &Write, version: Version) -> Option<i32> {
+    let numbers = numbers(&write.value)?;
+    let possible = if write.file == "cpuset.cpus" { "/sys/devices/system/cpu/possible" } else { "/sys/devices/system/node/possible" };
+    let limit = std::fs::read_to_string(possible).ok().and_then(|text| numbers_of(text.trim()).into_iter().max())?;
+    if numbers.iter().any(|number| *number > limit) {
+        return Some(libc::ERANGE);
+    }
+    if version == Version::V2 {
+        return None;
+    }
+    let has = numbers_of(above.read(&write.file).ok()?.trim());
+    // A new group of version 1 gets what is above; an empty one above was filled before.
+    (!has.is_empty() && numbers.iter().any(|number| !has.contains(number))).then_some(libc::EACCES)
+}
+
+fn numbers(list: &str) -> Option<Vec<u32>> {
+    let numbers = numbers_of(list);
+    (!numbers.is_empty()).then_some(numbers)
+}
+
+/// `0-3,7` as numbers; what is no list is left to the kernel.
+fn numbers_of(list: &str) -> Vec<u32> {
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        Some(if last < 1 << 16 { first..=last } else { last..=last })
+    };
+    list.split(',').filter_map(range).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numbers_of;
+
+    #[test]
+    fn lists() {
+        assert_eq!(numbers_of("0-2,7"), [0, 1, 2, 7]);
+        assert_eq!(numbers_of(""), [0; 0]);
+        assert_eq!(numbers_of("0-4294967295"), [u32::MAX]);
+    }
+}
