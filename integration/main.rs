@@ -32,11 +32,13 @@ macro_rules! needs_rt {
 }
 
 mod cgroups;
+mod check;
 mod config;
 mod crash;
 mod ctx;
 mod events;
 mod exec;
+mod generate;
 mod hooks;
 mod idmap;
 mod lifecycle;
@@ -75,6 +77,7 @@ const ALL: &[&[runner::Test]] = &[
     cgroups::TESTS,
     rootless::TESTS,
     list::TESTS,
+    check::TESTS,
     security::TESTS,
     crash::TESTS,
     stress::TESTS,

@@ -42,8 +42,8 @@ fn document() -> Value {
                 "actions": seccomp::action_names().collect::<Vec<_>>(),
                 "operators": seccomp::operator_names().collect::<Vec<_>>(),
                 "archs": seccomp::arch_names().collect::<Vec<_>>(),
-                "knownFlags": seccomp::flag_names().collect::<Vec<_>>(),
-                "supportedFlags": seccomp::flag_names().collect::<Vec<_>>()
+                "knownFlags": seccomp::flag_names().map(|(name, _)| name).collect::<Vec<_>>(),
+                "supportedFlags": seccomp::flag_names().map(|(name, _)| name).collect::<Vec<_>>()
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},

@@ -16,6 +16,7 @@ use crate::plan::rehearsal::Instead;
 use crate::plan::{InitStep, Plan, StartSignal};
 use crate::process::{ProcessStep, capabilities, examine, program, rlimits, terminal, user};
 use crate::procfs::ProcFs;
+use crate::rootfs::options::PropagationChange;
 use crate::rootfs::paths::Masks;
 use crate::rootfs::steps::OpenedBy;
 use crate::rootfs::{Root, RootfsStep, cover, devices, mounts, paths, switch};
@@ -185,6 +186,8 @@ impl Init<'_> {
         match (instead, planned) {
             (Instead::Step(step), _) => self.step(step),
             (Instead::Examine, InitStep::Rootfs(attach)) => {
+                // Nothing reaches the host, whatever namespace the plan has for mounts.
+                switch::set_propagation(PropagationChange { flag: libc::MS_SLAVE, recursive: true })?;
                 self.rootfs(attach)?;
                 self.root = Some(cover::cover(self.root()?)?);
                 Ok(())

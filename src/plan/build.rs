@@ -134,6 +134,10 @@ fn check_rights(namespaces: &Namespaces, host: &Host, findings: &mut Findings) {
         let text = "no user namespace; expected one with uidMappings and gidMappings, because this caller does not have CAP_SYS_ADMIN";
         findings.problem(Field::new("linux.namespaces"), text);
     }
+    if namespaces.is_new(Kind::User) && !namespaces.has(Kind::Mount) {
+        let text = "a new user namespace without a mount namespace; expected both, because it has no rights over the caller's mounts";
+        findings.problem(namespaces.field(Kind::User), text);
+    }
 }
 
 fn check_version(spec: &Spec, findings: &mut Findings) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cgroups::Facts;
 use crate::error::Problem;
 use crate::launch::protocol::ToInit;
-use crate::namespaces::Kind;
+use crate::namespaces::{Kind, NamespaceStep};
 use crate::process::ProcessStep;
 use crate::rootfs::options::{Change, PropagationChange};
 use crate::rootfs::steps::{MountKind, MountStep, OpenedBy};
@@ -17,7 +17,7 @@ use crate::rootfs::{InRoot, RootfsStep};
 use crate::spec::Field;
 use crate::sys::mount::attr;
 
-use super::{InitStep, LauncherStep, Origin, Plan, Planned};
+use super::{BridgeStep, InitStep, LauncherStep, Origin, Plan, Planned};
 
 /// What a rehearsal does in place of a step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -50,14 +50,17 @@ const HARMLESS: [&str; 9] = ["bpf", "cgroup", "cgroup2", "devpts", "hugetlbfs", 
 /// Those of which every mount is a filesystem of its own, so that options cannot change one that is in use.
 const OWN_SUPERBLOCK: [&str; 5] = ["bpf", "devpts", "hugetlbfs", "proc", "tmpfs"];
 
-/// Makes a rehearsal of a plan, if there can be one: without a new mount namespace init would work on the mounts of others.
+/// Makes a rehearsal of a plan, if there can be one: in a mount namespace that is joined init would work on the mounts of others.
 ///
 /// # Errors
 /// Why there can be none.
 pub fn rehearsal(plan: &Plan, facts: &Facts) -> Result<Rehearsal, Problem> {
     let own_mounts = plan.init.iter().any(|planned| matches!(planned.step, InitStep::Rootfs(RootfsStep::Propagation(_))));
-    if !own_mounts {
-        let text = "no new mount namespace: mounts, devices and the program were not tried, because that would change the mounts of others";
+    let joins = |planned: &Planned<InitStep>| {
+        matches!(planned.step, InitStep::Namespace(NamespaceStep::Join { kind: Kind::Mount, .. }))
+    };
+    if plan.init.iter().any(joins) {
+        let text = "a joined mount namespace: mounts, devices and the program were not tried, because that would change the mounts of others";
         return Err(Problem::new(Field::new("linux.namespaces"), text));
     }
     let notifies = plan.seccomp.as_ref().is_some_and(|filter| filter.listener.is_some());
@@ -67,7 +70,26 @@ pub fn rehearsal(plan: &Plan, facts: &Facts) -> Result<Rehearsal, Problem> {
     plan.rehearsal = true;
     plan.launcher.iter_mut().for_each(|planned| maker.launcher(planned));
     plan.init.iter_mut().for_each(|planned| maker.init(planned));
+    if !own_mounts {
+        with_own_mounts(&mut plan);
+    }
     Ok(Rehearsal { plan, untried: maker.untried, altered: maker.altered })
+}
+
+/// A container in its caller's mount namespace is rehearsed in one of its own.
+fn with_own_mounts(plan: &mut Plan) {
+    for planned in &mut plan.launcher {
+        match &mut planned.step {
+            LauncherStep::Clone { new, bridge: false, .. } => new.push(Kind::Mount),
+            _ => {}
+        }
+    }
+    for planned in &mut plan.bridge {
+        match &mut planned.step {
+            BridgeStep::CloneInit { new } => new.push(Kind::Mount),
+            _ => {}
+        }
+    }
 }
 
 /// The namespaces that belong to others.
