@@ -58,6 +58,8 @@ impl Dice {
 /// What the edits may name.
 pub struct World {
     pub uid: u32,
+    /// The first of 65,536 ids that an ordinary user may map.
+    pub ids: u32,
     /// A folder of the host.
     pub folder: String,
     /// What `rt features` lists.
@@ -161,8 +163,8 @@ fn push(config: &mut Value, pointer: &str, key: &str, value: Value) {
     object[key].as_array_mut().unwrap().push(value);
 }
 
-fn namespaces(config: &mut Value, dice: &Dice, _: &World) {
-    for kind in dice.some(&["pid", "network", "ipc", "uts"]) {
+fn namespaces(config: &mut Value, dice: &Dice, world: &World) {
+    for kind in dice.some(if world.uid == 0 || dice.bold { &["pid", "network", "ipc", "uts"] } else { &["uts"] }) {
         config::without_namespace(config, kind);
         if kind == "uts" && !dice.bold {
             config.as_object_mut().unwrap().remove("hostname");
@@ -173,8 +175,8 @@ fn namespaces(config: &mut Value, dice: &Dice, _: &World) {
     }
 }
 
-fn no_mount_namespace(config: &mut Value, dice: &Dice, _: &World) {
-    if dice.once_in(3) {
+fn no_mount_namespace(config: &mut Value, dice: &Dice, world: &World) {
+    if dice.once_in(3) && (world.uid == 0 || dice.bold) {
         config::without_namespace(config, "mount");
         if !dice.bold {
             config["linux"]["maskedPaths"] = json!([]);
@@ -190,22 +192,30 @@ fn user_namespace(config: &mut Value, dice: &Dice, world: &World) {
             &[json!([config::id_map(0, 100_000, 65536)]), json!([config::id_map(0, 0, 1000)])],
         ),
         uid => dice.pick_or(
-            &[json!([config::id_map(0, uid, 1), config::id_map(1, 500_000, 65535)])],
-            &[json!([config::id_map(0, 500_000, 65536)]), json!([config::id_map(0, 0, 1)]), json!([config::id_map(0, uid, 1)])],
+            &[json!([config::id_map(0, uid, 1), config::id_map(1, world.ids, 65535)])],
+            &[json!([config::id_map(0, world.ids, 65536)]), json!([config::id_map(0, 0, 1)]), json!([config::id_map(0, uid, 1)])],
         ),
     };
     config::in_user_namespace(config, map.clone(), map);
+    if !dice.bold {
+        // What is mounted in a user namespace has to belong to it.
+        ["pid", "network", "ipc", "uts", "mount"].into_iter().for_each(|kind| config::namespace(config, kind, None));
+    }
 }
 
 fn time_offsets(config: &mut Value, dice: &Dice, _: &World) {
-    if !dice.bold {
+    if !dice.bold || !dice.once_in(4) {
         config::namespace(config, "time", None);
     }
     let clock = dice.pick(&["monotonic", "boottime"]);
     config["linux"]["timeOffsets"] = json!({ clock: { "secs": dice.between(-50, 100_000), "nanosecs": dice.below(1_000_000_000) } });
 }
 
-fn joined(config: &mut Value, dice: &Dice, _: &World) {
+fn joined(config: &mut Value, dice: &Dice, world: &World) {
+    let user = config["linux"]["uidMappings"].is_array();
+    if (world.uid != 0 || user) && !dice.bold {
+        return;
+    }
     let (kind, file) = dice.pick_or(
         &[("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup")],
         &[("network", "uts"), ("network", "x")],
@@ -257,7 +267,10 @@ fn strange_mounts(config: &mut Value, dice: &Dice, _: &World) {
 
 fn mapped_mount(config: &mut Value, dice: &Dice, world: &World) {
     let map = json!([config::id_map(0, 1000, 10)]);
-    let source = dice.pick(&[world.folder.as_str(), "/proc", "/sys"]);
+    let source = dice.pick_or(&[world.folder.as_str()], &["/proc", "/sys"]);
+    if world.uid != 0 && !dice.bold {
+        return;
+    }
     let option = dice.pick(&["idmap", "ridmap"]);
     config::mount(config, "bind", source, "/data", &["bind", option]);
     let list = config["mounts"].as_array_mut().unwrap();
@@ -300,13 +313,22 @@ fn rlimits(config: &mut Value, dice: &Dice, _: &World) {
         ("RLIMIT_SIGPENDING", 10),
         ("RLIMIT_STACK", 1 << 20),
     ]) {
-        let soft = least + dice.between(0, 1000);
-        list.push(json!({ "type": name, "soft": soft, "hard": soft + dice.pick(&[0, 1, 100_000]) }));
+        let privileged = ["RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_MSGQUEUE"].contains(&name);
+        let soft = least + if privileged && !dice.bold { 0 } else { dice.between(0, 1000) };
+        list.push(json!({ "type": name, "soft": soft, "hard": soft + dice.pick_or(&[0], &[1, 100_000, 1 << 40]) }));
     }
     config["process"]["rlimits"] = json!(list);
 }
 
-fn user(config: &mut Value, dice: &Dice, _: &World) {
+/// False where one id alone is mapped.
+fn has_ids(config: &Value, world: &World) -> bool {
+    world.uid == 0 || config["linux"]["uidMappings"].as_array().is_some_and(|maps| maps.len() > 1)
+}
+
+fn user(config: &mut Value, dice: &Dice, world: &World) {
+    if !has_ids(config, world) && !dice.bold {
+        return;
+    }
     let id = |dice: &Dice| dice.pick(&[0, 0, 1, 1000, 65_534]);
     let (uid, gid) = (id(dice), id(dice));
     config["process"]["user"] = json!({ "uid": uid, "gid": gid, "umask": dice.pick(&[0, 0o22, 0o77, 0o777]) });
@@ -323,9 +345,11 @@ fn devices(config: &mut Value, dice: &Dice, _: &World) {
         ("p", "/dev/pipe", 0, 0),
         ("u", "/dev/deep/er/zero", 1, 5),
         ("c", "/dev/null", 1, 3),
-        ("c", "/etc/passwd", 1, 3),
         ("c", "/data/node", 1, 8),
     ]);
+    let binds = config["linux"]["uidMappings"].is_array() && !dice.bold;
+    let (kind, path, major, minor) = if binds { ("c", "/dev/null", 1, 3) } else { (kind, path, major, minor) };
+    let (kind, path, major, minor) = if dice.bold { ("c", "/etc/passwd", 1, 3) } else { (kind, path, major, minor) };
     let mut device = json!({ "type": kind, "path": path, "fileMode": dice.pick(&[0o600, 0o666, 0]), "uid": dice.pick(&[0, 5]), "gid": 0 });
     if kind != "p" {
         device["major"] = json!(major);
@@ -338,7 +362,7 @@ fn memory(config: &mut Value, dice: &Dice, _: &World) {
     let limit = dice.between(32, 512) << 20;
     let mut memory = json!({ "limit": limit });
     for (key, value) in dice.some(&[
-        ("swap", json!(limit + (1 << 20))),
+        ("swap", json!(limit * 2)),
         ("reservation", json!(limit / 2)),
         ("swappiness", json!(60)),
         ("disableOOMKiller", json!(false)),
@@ -367,7 +391,7 @@ fn cpu(config: &mut Value, dice: &Dice, _: &World) {
 
 fn other_limits(config: &mut Value, dice: &Dice, _: &World) {
     let resources = &mut config["linux"]["resources"];
-    for key in dice.some(&["pids", "blockIO", "hugepageLimits", "network"]) {
+    for key in dice.some(if dice.bold { &["pids", "blockIO", "hugepageLimits", "network"] } else { &["pids", "hugepageLimits"] }) {
         resources[key] = match key {
             "pids" => json!({ "limit": dice.pick(&[-1, 20, 1000]) }),
             "blockIO" => json!({ "weight": dice.between(10, 1000) }),
@@ -411,8 +435,13 @@ fn seccomp(config: &mut Value, dice: &Dice, world: &World) {
     }
     let mut flags = world.listed("/linux/seccomp/supportedFlags");
     flags.retain(|flag| flag != "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV");
-    config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls,
-        "architectures": dice.some(&world.listed("/linux/seccomp/archs")), "flags": dice.some(&flags) });
+    let mut archs = dice.some(&world.listed("/linux/seccomp/archs"));
+    if !dice.bold {
+        let big = ["M68K", "MIPS", "MIPS64", "MIPS64N32", "PARISC", "PARISC64", "PPC", "PPC64", "S390", "S390X", "SHEB"];
+        archs.retain(|arch| !big.iter().any(|name| arch.ends_with(&format!("_{name}"))));
+    }
+    config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls, "architectures": archs,
+        "flags": dice.some(&flags) });
 }
 
 fn paths(config: &mut Value, dice: &Dice, _: &World) {
@@ -457,6 +486,10 @@ fn sysctl(config: &mut Value, dice: &Dice, _: &World) {
     for _ in 0..dice.between(1, 3) {
         let (name, value) = dice.pick_or(&list, &bad);
         config["linux"]["sysctl"][name] = json!(value);
+        if !dice.bold {
+            let kind = if name.starts_with("net.") { "network" } else if name == "kernel.domainname" { "uts" } else { "ipc" };
+            config::namespace(config, kind, None);
+        }
     }
 }
 
@@ -480,7 +513,7 @@ fn priorities(config: &mut Value, dice: &Dice, _: &World) {
     let process = &mut config["process"];
     for key in dice.some(&["oomScoreAdj", "scheduler", "ioPriority", "execCPUAffinity", "noNewPrivileges"]) {
         process[key] = match key {
-            "oomScoreAdj" => json!(dice.between(-1000, 1000)),
+            "oomScoreAdj" => json!(dice.between(if dice.bold { -1000 } else { 500 }, 1000)),
             "scheduler" => match dice.below(5) {
                 0 => json!({ "policy": "SCHED_BATCH", "nice": dice.between(-5, 19) }),
                 1 => json!({ "policy": "SCHED_IDLE" }),
@@ -517,7 +550,8 @@ fn propagation(config: &mut Value, dice: &Dice, _: &World) {
 }
 
 fn root(config: &mut Value, dice: &Dice, _: &World) {
-    config["root"]["readonly"] = json!(true);
+    let own_mounts = config["linux"]["namespaces"].as_array().unwrap().iter().any(|entry| entry["type"] == "mount");
+    config["root"]["readonly"] = json!(own_mounts || dice.bold);
     if dice.once_in(4) {
         config["root"]["path"] = json!(dice.pick_or(&["./rootfs", "rootfs/../rootfs"], &["nonexistent", "config.json"]));
     }
@@ -526,13 +560,16 @@ fn root(config: &mut Value, dice: &Dice, _: &World) {
 fn names(config: &mut Value, dice: &Dice, _: &World) {
     config["hostname"] = json!(dice.pick(&["h", "a.b.c", "with space", ""]));
     config["domainname"] = json!(dice.pick(&["d.example", ""]));
+    if !dice.bold {
+        config::namespace(config, "uts", None);
+    }
 }
 
 fn program(config: &mut Value, dice: &Dice, _: &World) {
     let duration = config["process"]["args"][1].clone();
     let program = dice.pick_or(
-        &["/bin/sleep", "bin/sleep", "./bin/sleep"],
-        &["nosuch", "/nosuch", "/etc/passwd", "/etc", "/bin/script", "/bin/foreign", "/bin/needs-loader"],
+        &["/bin/sleep", "sleep"],
+        &["bin/sleep", "./bin/sleep", "nosuch", "/nosuch", "/etc/passwd", "/etc", "/bin/script", "/bin/foreign", "/bin/needs-loader"],
     );
     config["process"]["args"] = json!([program, duration]);
 }

@@ -8,7 +8,7 @@ mod host;
 
 use serde::Serialize;
 
-use crate::error::{Error, Failure, Problem};
+use crate::error::{Error, Failure, Problem, Role};
 use crate::host::Host;
 use crate::launch::rehearsal::{self, Outcome};
 use crate::log::Log;
@@ -133,14 +133,16 @@ fn rehearse(subject: &Subject<'_>, record: &mut Record, log: &Log) -> Result<Vec
 
 fn judge(made: &Rehearsal, outcome: Outcome) -> Vec<Finding> {
     let mut found: Vec<Finding> = Vec::new();
-    let mut seen: Vec<Failure> = Vec::new();
+    let mut seen: Vec<(Failure, Kind)> = Vec::new();
     for failure in outcome.failures {
-        // What was refused at one step is missing, or is refused again, at another one of the same origin.
-        let follows = |earlier: &Failure| failure.origin == earlier.origin && (failure.call.is_none() || failure.call == earlier.call);
+        let kind = kind(made, &failure);
+        // What was refused or left out at one step is missing, or is refused again, at another one of the same origin.
+        let again = |earlier: &Failure| failure.call.is_none() || failure.call == earlier.call;
+        let follows = |(earlier, of): &(Failure, Kind)| failure.origin == earlier.origin && (*of == Kind::Untried || again(earlier));
         if !seen.iter().any(follows) {
-            found.push(Finding::of_failure(kind(made, &failure), failure.clone()));
+            found.push(Finding::of_failure(kind, failure.clone()));
         }
-        seen.push(failure);
+        seen.push((failure, kind));
     }
     found.extend(made.untried.iter().map(|problem| Finding::of_problem(Kind::Untried, problem)));
     found.extend(outcome.warnings.into_iter().map(|text| Finding {
@@ -155,7 +157,8 @@ fn judge(made: &Rehearsal, outcome: Outcome) -> Vec<Finding> {
 
 /// A refusal that the rehearsal may have brought about itself says nothing.
 fn kind(made: &Rehearsal, failure: &Failure) -> Kind {
-    let own_doing = made.altered && failure.is(libc::EROFS);
+    let place = failure.place.filter(|place| place.role == Role::Init);
+    let own_doing = failure.is(libc::EROFS) && place.is_some_and(|place| made.is_altered(place.step));
     let other_formats = failure.reason.as_ref().is_some_and(|text| text.ends_with(&crate::sys::errno::text(libc::ENOEXEC)));
     match () {
         () if own_doing => Kind::Untried,

@@ -184,7 +184,14 @@ impl Init<'_> {
 
     fn rehearse(&mut self, planned: &InitStep, instead: &Instead<InitStep>) -> Result<(), Failure> {
         match (instead, planned) {
-            (Instead::Step(step), _) => self.step(step),
+            (Instead::Step(step), _) => {
+                self.step(step)?;
+                match &**step {
+                    InitStep::Rootfs(RootfsStep::Mount(mount)) => cover::protect(mount, self.root()?),
+                    _ => Ok(()),
+                }
+            }
+            (Instead::Examine, InitStep::Rootfs(RootfsStep::Mount(mount))) => mounts::know(&mount.kind),
             (Instead::Examine, InitStep::Rootfs(attach)) => {
                 // Nothing reaches the host, whatever namespace the plan has for mounts.
                 switch::set_propagation(PropagationChange { flag: libc::MS_SLAVE, recursive: true })?;

@@ -11,7 +11,7 @@ use crate::error::Problem;
 use crate::launch::protocol::ToInit;
 use crate::namespaces::{Kind, NamespaceStep};
 use crate::process::ProcessStep;
-use crate::rootfs::options::{Change, PropagationChange};
+use crate::rootfs::options::PropagationChange;
 use crate::rootfs::steps::{MountKind, MountStep, OpenedBy};
 use crate::rootfs::{InRoot, RootfsStep};
 use crate::spec::Field;
@@ -40,8 +40,29 @@ pub struct Rehearsal {
     pub plan: Plan,
     /// What is not tried, and why.
     pub untried: Vec<Problem>,
-    /// A mount of the host's is read-only although the container's is not: what cannot be written there means nothing.
-    pub altered: bool,
+    /// Where mounts of the host's are read-only that would not be in the container: what cannot be written there means nothing.
+    pub altered: Vec<InRoot>,
+}
+
+impl Rehearsal {
+    /// True if a step of init works below what the rehearsal has made read-only.
+    pub fn is_altered(&self, step: usize) -> bool {
+        let planned = step.checked_sub(1).and_then(|index| self.plan.init.get(index));
+        let place = planned.and_then(|planned| target(&planned.step));
+        place.is_some_and(|place| self.altered.iter().any(|altered| place.as_path().starts_with(altered.as_path())))
+    }
+}
+
+/// What a step makes if it is missing.
+fn target(step: &InitStep) -> Option<InRoot> {
+    match step {
+        InitStep::Rootfs(RootfsStep::Mount(mount)) => Some(mount.destination.clone()),
+        InitStep::Rootfs(RootfsStep::Device(device)) => Some(device.path.clone()),
+        InitStep::Rootfs(RootfsStep::Link { path, .. }) => Some(path.clone()),
+        InitStep::Process(ProcessStep::Cwd { path, .. }) => Some(InRoot::new(path)),
+        InitStep::Rehearsed { planned, .. } => target(planned),
+        _ => None,
+    }
 }
 
 /// Filesystems that are made from nothing, and make nothing else.
@@ -65,7 +86,7 @@ pub fn rehearsal(plan: &Plan, facts: &Facts) -> Result<Rehearsal, Problem> {
     }
     let notifies = plan.seccomp.as_ref().is_some_and(|filter| filter.listener.is_some());
     let (joined, moved) = (joined(plan), moved(plan));
-    let mut maker = Maker { joined, moved, notifies, facts, made: Vec::new(), untried: Vec::new(), altered: false };
+    let mut maker = Maker { joined, moved, notifies, facts, made: Vec::new(), untried: Vec::new(), altered: Vec::new() };
     let mut plan = plan.clone();
     plan.rehearsal = true;
     plan.launcher.iter_mut().for_each(|planned| maker.launcher(planned));
@@ -118,7 +139,7 @@ struct Maker<'a> {
     /// Where filesystems are that the rehearsal has made itself.
     made: Vec<InRoot>,
     untried: Vec<Problem>,
-    altered: bool,
+    altered: Vec<InRoot>,
 }
 
 impl Maker<'_> {
@@ -188,7 +209,7 @@ impl Maker<'_> {
         let changed = match &mount.kind {
             kind @ MountKind::Filesystem { fstype, .. } if !harmless(kind) => {
                 self.leave_out(origin, format!("{fstype} was not mounted: what that would do to its source cannot be undone"));
-                return Some(Instead::Nothing);
+                return Some(Instead::Examine);
             }
             MountKind::Filesystem { .. } => {
                 self.made.push(mount.destination.clone());
@@ -207,13 +228,12 @@ impl Maker<'_> {
         Some(Instead::Step(Box::new(InitStep::Rootfs(RootfsStep::Mount(Box::new(changed))))))
     }
 
-    /// The host's files: nothing is written to them, and nothing that is mounted on them is seen outside.
+    /// The host's files: nothing that is mounted on them is seen outside. Init makes them read-only once they are mounted.
     fn bind(&mut self, mount: &MountStep) -> MountStep {
         let mut changed = mount.clone();
-        self.altered |= mount.own.set & attr::RDONLY == 0 && mount.all.set & attr::RDONLY == 0;
-        let read_only = |change: Change| Change { set: change.set | attr::RDONLY, clear: change.clear & !attr::RDONLY };
-        changed.own = read_only(mount.own);
-        changed.all = Change { clear: mount.all.clear & !attr::RDONLY, ..mount.all };
+        if mount.own.set & attr::RDONLY == 0 && mount.all.set & attr::RDONLY == 0 {
+            self.altered.push(mount.destination.clone());
+        }
         if let MountKind::Bind { opened_by, .. } = &mut changed.kind {
             if *opened_by == OpenedBy::InitOutside {
                 *opened_by = OpenedBy::Init;

@@ -8,6 +8,7 @@ use crate::sys::mount::{self as call, SetAttr, attr};
 use crate::sys::{At, CallResult, fs};
 
 use super::Root;
+use super::steps::{MountKind, MountStep};
 
 /// Covers the attached root. Where the kernel has no overlay for us the root becomes read-only instead: nothing is changed in either case,
 /// but then what is missing in it cannot be made.
@@ -34,19 +35,29 @@ fn overlay(lower: &OwnedFd) -> CallResult<OwnedFd> {
         fs::mkdirat(At::from(&memory), Path::new(name), 0o755)?;
     }
     own_as(lower, &memory)?;
-    // Kernels below 6.15 make an overlay of attached mounts only.
-    call::move_mount(&memory, lower)?;
+    // Kernels below 6.15 make an overlay of attached mounts only. Nobody looks anything up through what lies on `/` itself.
+    let slash = fs::openat(At::Cwd, Path::new("/"), libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    call::move_mount(&memory, &slash)?;
     let made = overlay_of(lower, &memory, true).or_else(|_| overlay_of(lower, &memory, false));
-    match made {
-        Ok(overlay) => call::move_mount(&overlay, &memory).map(|()| overlay),
-        Err(error) => {
-            // What covers the root must go, or nobody would find anything in it.
-            fs::fchdir(&memory)?;
-            call::umount2(Path::new("."), libc::MNT_DETACH)?;
-            fs::chdir(Path::new("/"))?;
-            Err(error)
-        }
-    }
+    // The overlay has its own hold of it.
+    fs::fchdir(&memory)?;
+    let gone = call::umount2(Path::new("."), libc::MNT_DETACH);
+    fs::chdir(Path::new("/"))?;
+    gone?;
+    let overlay = made?;
+    call::move_mount(&overlay, &slash)?;
+    Ok(overlay)
+}
+
+/// A mount of the host's files takes no change any more, with all below it.
+///
+/// # Errors
+/// The kernel's.
+pub fn protect(mount: &MountStep, root: &Root) -> Result<(), Failure> {
+    let MountKind::Bind { .. } = mount.kind else { return Ok(()) };
+    let change = SetAttr { set: attr::RDONLY, ..SetAttr::default() };
+    let place = root.resolve(&mount.destination)?;
+    call::mount_setattr(&place, &change, true).doing(|| "protect the host's files from the rehearsal")
 }
 
 /// The root of an overlay belongs to whom its upper directory belongs.
