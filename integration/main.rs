@@ -38,6 +38,7 @@ mod crash;
 mod ctx;
 mod events;
 mod exec;
+mod features;
 mod generate;
 mod hooks;
 mod idmap;
@@ -78,6 +79,7 @@ const ALL: &[&[runner::Test]] = &[
     rootless::TESTS,
     list::TESTS,
     check::TESTS,
+    features::TESTS,
     security::TESTS,
     crash::TESTS,
     stress::TESTS,

@@ -1,5 +1,6 @@
 //! A look at what making the groups and setting their limits would meet. Nothing is made or changed.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::cgroup::Cgroup;
@@ -42,16 +43,17 @@ impl Survey {
             return Ok(());
         }
         let whole = recorded.place.directory().join(&write.file);
-        let refused = |errno: i32| {
-            let call = CallError::new("write", format!("{whole:?}, {:?}", write.value), errno);
+        let refused = |call: &str, errno: i32| {
+            let call = CallError::new(call, format!("{whole:?}, {:?}", write.value), errno);
             Err(Failure::from(call).doing(&planned.step).origin(&planned.origin))
         };
         let above = nearest(recorded, mount)?;
         match (write.file.as_str(), recorded.place.version) {
             ("cpuset.cpus" | "cpuset.mems", version) => match set_refusal(&above, write, version) {
-                Some(errno) => refused(errno),
+                Some(errno) => refused("write", errno),
                 None => Ok(()),
             },
+            (file, _) if is_missing(&above, recorded, file)? => refused("openat", libc::ENOENT),
             _ => Ok(()),
         }
     }
@@ -82,6 +84,36 @@ fn writable(recorded: &Recorded, mount: &Dir) -> CallResult<()> {
         Some(name) => Err(CallError::new("mkdirat", format!("{:?}, 0o755", dir.path().join(name)), libc::EROFS)),
         None => Ok(()),
     }
+}
+
+/// True if the kernel has no such file: known from a group that has others of the same controller, and for hugetlb from the page sizes.
+fn is_missing(above: &Dir, recorded: &Recorded, file: &str) -> CallResult<bool> {
+    if let Some(size) = file.strip_prefix("hugetlb.").and_then(|rest| rest.split('.').next()) {
+        return Ok(page_sizes().is_some_and(|sizes| !sizes.iter().any(|known| known == size)));
+    }
+    // The root has fewer files than the groups below it.
+    if above.path() == recorded.place.mount {
+        return Ok(false);
+    }
+    let family = |name: &str| name.split('.').next().map(str::to_owned);
+    let names = crate::sys::fs::list_dir(crate::sys::fs::openat(crate::sys::At::from(above), Path::new("."), libc::O_RDONLY, 0)?.as_fd())?;
+    let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    let has_family = names.iter().any(|name| family(name) == family(file));
+    Ok(has_family && !names.iter().any(|name| name == file))
+}
+
+/// The sizes of huge pages as they are written in the names of files, such as 2MB.
+fn page_sizes() -> Option<Vec<String>> {
+    let entries = std::fs::read_dir("/sys/kernel/mm/hugepages").ok()?;
+    let size = |name: &str| {
+        let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        Some(match kib {
+            kib if kib >= 1 << 20 => format!("{}GB", kib >> 20),
+            kib if kib >= 1 << 10 => format!("{}MB", kib >> 10),
+            kib => format!("{kib}KB"),
+        })
+    };
+    Some(entries.flatten().filter_map(|entry| size(&entry.file_name().to_string_lossy())).collect())
 }
 
 /// What the kernel says about a list of processors or memory nodes that the group above does not have (cpuset(7)): a number beyond all

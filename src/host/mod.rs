@@ -2,6 +2,8 @@
 //!
 //! Probed once per command, and only what the config asks about; in tests it is a fixture.
 
+pub mod probe;
+
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;

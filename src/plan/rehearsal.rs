@@ -272,11 +272,10 @@ impl Maker<'_> {
 
 fn harmless(kind: &MountKind) -> bool {
     match kind {
-        MountKind::Filesystem { fstype, superblock, data, .. } => {
-            let plain = superblock.is_empty() && data.is_empty();
-            // A kernel that does not know the type can be asked without any risk.
-            let in_list = |list: &[&str]| list.contains(&fstype.as_str());
-            if plain { in_list(&HARMLESS) } else { in_list(&OWN_SUPERBLOCK) }
+        MountKind::Filesystem { fstype, data, .. } => {
+            // Properties that every filesystem understands are for new ones: one that is in use is found and keeps its own.
+            let list: &[&str] = if data.is_empty() { &HARMLESS } else { &OWN_SUPERBLOCK };
+            list.contains(&fstype.as_str())
         }
         _ => true,
     }
