@@ -13,7 +13,9 @@ use crate::generate::{Dice, Recipe, World};
 use crate::runner::Outcome::{self, Pass};
 
 tests! {
-    Both { predicts_what_create_does, finds_everything_at_once, leaves_no_trace, speaks_json }
+    Both { predicts_what_create_does, finds_everything_at_once, leaves_no_trace, speaks_json, a_strange_config_json_is_refused }
+    Both { more_groups_than_the_kernel_takes, a_huge_passwd_costs_home_only, a_program_that_cannot_be_executed }
+    User { no_user_namespace_is_a_problem }
 }
 
 /// `RT_CASES` random configurations from `RT_SEED`: no fatal finding means that the container can be made and started, a fatal one that it
@@ -36,14 +38,22 @@ fn predicts_what_create_does(ctx: &Ctx) -> Outcome {
             Err(why) => failures.push(simplest(ctx, recipe, &world, why)),
         }
     }
-    println!("         seed {seed}: {cases} configurations, {made} made, {refused} refused as predicted, {} failed", failures.len());
+    println!(
+        "         seed {seed}: {cases} configurations, {made} made, {refused} refused as predicted, {} failed",
+        failures.len()
+    );
     println!("         refused: {codes:?}");
     assert!(failures.is_empty(), "{} of {cases} (seed {seed}):\n\n{}", failures.len(), failures.join("\n\n"));
     Pass
 }
 
 fn world(ctx: &Ctx) -> World {
-    World { uid: ctx.uid(), ids: subordinate(), folder: ctx.host_dir("host", "file", "content"), features: ctx.rt(&["features"]).ok().json() }
+    World {
+        uid: ctx.uid(),
+        ids: subordinate(),
+        folder: ctx.host_dir("host", "file", "content"),
+        features: ctx.rt(&["features"]).ok().json(),
+    }
 }
 
 /// The first subordinate id of the suite's user.
@@ -181,7 +191,11 @@ fn neutral(text: &str) -> String {
         rest = &from[end..];
     }
     // The second descriptor of a call.
-    (out + rest).split("move_mount(N, ").map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit())).collect::<Vec<_>>().join("move_mount(N, ")
+    (out + rest)
+        .split("move_mount(N, ")
+        .map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit()))
+        .collect::<Vec<_>>()
+        .join("move_mount(N, ")
 }
 
 /// Every path of a bundle.
@@ -207,7 +221,8 @@ fn leftovers(ctx: &Ctx, id: &str, mark: &str) -> String {
     let own = ctx.dir.to_str().unwrap().to_owned();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     left.extend(mounts.lines().filter(|line| line.contains(&own)).map(|line| format!("mount {line}")));
-    let groups = ctx.command(&["find", "/sys/fs/cgroup", "-type", "d", "(", "-name", id, "-o", "-name", "rt-generated-*", ")"]).run();
+    let groups =
+        ctx.command(&["find", "/sys/fs/cgroup", "-type", "d", "(", "-name", id, "-o", "-name", "rt-generated-*", ")"]).run();
     left.extend(groups.stdout.lines().map(|line| format!("group {line}")));
     left.extend(fs::read_dir(ctx.state_root()).into_iter().flatten().flatten().map(|entry| format!("state {:?}", entry.path())));
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -283,5 +298,77 @@ fn speaks_json(ctx: &Ctx) -> Outcome {
     fs::write(bundle.dir.join("config.json"), "{ \"mounts\": 5 }").unwrap();
     let found = ctx.rt(&["check", "--format", "json", bundle.path()]).exits(1).json();
     assert_eq!(found["findings"][0]["code"], "config-unreadable", "{found}");
+    Pass
+}
+
+/// A fifo would be waited for, a device read for ever.
+fn a_strange_config_json_is_refused(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the words are those of rt");
+    let container = ctx.container(ctx.bundle(|_| ()));
+    let file = container.bundle.dir.join("config.json");
+    for (command, what) in
+        [(vec!["mkfifo"], "a fifo"), (vec!["mkdir"], "a directory"), (vec!["ln", "-s", "/dev/zero"], "a device")]
+    {
+        let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir(&file));
+        ctx.host(&[&command[..], &[file.to_str().unwrap()]].concat()).ok();
+        let text = format!("expected a regular file, found {what}");
+        for verb in ["create", "run"] {
+            ctx.rt(&[verb, "--bundle", container.bundle.path(), &container.id]).exits(1).refused(&text);
+        }
+        assert!(ctx.rt(&["check", container.bundle.path()]).exits(1).stdout.contains(&text));
+    }
+    Pass
+}
+
+fn more_groups_than_the_kernel_takes(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the words are those of rt");
+    let bundle = ctx.bundle(|c| c["process"]["user"]["additionalGids"] = json!(vec![0; 65_537]));
+    let text = "process.user.additionalGids: 65537 entries: expected at most 65536";
+    ctx.rt(&["plan", bundle.path()]).exits(1).refused(text);
+    Pass
+}
+
+fn a_huge_passwd_costs_home_only(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "peers read all of it");
+    let bundle = ctx.bundle(|c| {
+        config::shell(c, "echo $HOME");
+        c["process"]["env"] = json!(["PATH=/bin"]);
+    });
+    fs::write(bundle.rootfs("etc/passwd"), "x:x:1:1::/x:/bin/sh\n".repeat(100_000)).unwrap();
+    let output = ctx.container(bundle).run().ok();
+    assert_eq!(output.text(), "/");
+    assert!(output.stderr.contains("rt: warning: /etc/passwd of the container is larger than"), "{output}");
+    Pass
+}
+
+/// Check sees it in the file, create and start hear it from the kernel: in the same words.
+fn a_program_that_cannot_be_executed(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "check is a command of rt");
+    for (program, text) in [
+        ("/bin/script", "exec: \"/bin/script\": no such file or directory"),
+        ("/bin/needs-loader", "exec: \"/bin/needs-loader\": no such file or directory"),
+        ("/bin/foreign", "exec: \"/bin/foreign\": exec format error"),
+    ] {
+        let bundle = small_bundle(ctx);
+        let mut config = ctx.config();
+        config["process"]["args"] = json!([program]);
+        bundle.write_config(&config);
+        assert!(ctx.rt(&["check", bundle.path()]).stdout.contains(text), "{text}");
+        let mut container = ctx.container(bundle);
+        container.create().ok();
+        container.start().exits(1).refused(text);
+    }
+    Pass
+}
+
+fn no_user_namespace_is_a_problem(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the words are those of rt");
+    let bundle = ctx.bundle(|c| {
+        config::without_namespace(c, "user");
+        c["linux"]["uidMappings"] = json!([]);
+        c["linux"]["gidMappings"] = json!([]);
+    });
+    let text = "linux.namespaces: no user namespace; expected one with uidMappings and gidMappings";
+    ctx.rt(&["plan", bundle.path()]).exits(1).refused(text);
     Pass
 }

@@ -21,7 +21,8 @@ fn list(ctx: &Ctx, pointer: &str) -> Vec<String> {
 fn recognized(ctx: &Ctx, what: &str, edit: impl FnOnce(&mut Value)) {
     let bundle = ctx.bundle(edit);
     let output = ctx.rt(&["plan", bundle.path()]);
-    let said = format!("{}{}", output.stdout.lines().filter(|line| line.starts_with("warning")).collect::<String>(), output.stderr);
+    let said =
+        format!("{}{}", output.stdout.lines().filter(|line| line.starts_with("warning")).collect::<String>(), output.stderr);
     // Of another byte order, or without an agent: known, and refused for that reason.
     let known = output.code == 0 || ["byte order", "listenerPath"].iter().any(|word| said.contains(word));
     assert!(known && !said.contains("unknown") && !said.contains("expected one of"), "{what}: {said}");

@@ -208,7 +208,8 @@ fn time_offsets(config: &mut Value, dice: &Dice, _: &World) {
         config::namespace(config, "time", None);
     }
     let clock = dice.pick(&["monotonic", "boottime"]);
-    config["linux"]["timeOffsets"] = json!({ clock: { "secs": dice.between(-50, 100_000), "nanosecs": dice.below(1_000_000_000) } });
+    config["linux"]["timeOffsets"] =
+        json!({ clock: { "secs": dice.between(-50, 100_000), "nanosecs": dice.below(1_000_000_000) } });
 }
 
 fn joined(config: &mut Value, dice: &Dice, world: &World) {
@@ -227,14 +228,17 @@ fn mounts(config: &mut Value, dice: &Dice, world: &World) {
     let words = world.listed("/mountOptions");
     for _ in 0..dice.between(1, 3) {
         let kind = dice.pick(&["tmpfs", "tmpfs", "tmpfs", "proc", "sysfs", "mqueue", "devpts"]);
-        let at = dice.pick_or(&["/data", "/tmp", "/data/deep/er", "/new", "/tmp/a/../b"], &["/bin/sh/x", "/data/link", "/etc/passwd"]);
+        let at =
+            dice.pick_or(&["/data", "/tmp", "/data/deep/er", "/new", "/tmp/a/../b"], &["/bin/sh/x", "/data/link", "/etc/passwd"]);
         let mut options: Vec<String> = (0..dice.below(5)).map(|_| dice.pick(&words)).collect();
         options.retain(|word| !["bind", "rbind", "idmap", "ridmap", "remount"].contains(&word.as_str()));
         if !dice.bold {
             options.retain(|word| word != "iversion" && (word != "tmpcopyup" || kind == "tmpfs"));
         }
         if kind == "tmpfs" && dice.once_in(2) {
-            options.push(dice.pick_or(&["size=64k", "mode=700", "nr_inodes=20", "size=10%"], &["uid=5", "size=x", "what=ever"]).to_owned());
+            options.push(
+                dice.pick_or(&["size=64k", "mode=700", "nr_inodes=20", "size=10%"], &["uid=5", "size=x", "what=ever"]).to_owned(),
+            );
         }
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         config::mount(config, kind, kind, at, &options);
@@ -245,7 +249,10 @@ fn binds(config: &mut Value, dice: &Dice, world: &World) {
     let words = world.listed("/mountOptions");
     for _ in 0..dice.between(1, 3) {
         let file = format!("{}/file", world.folder);
-        let source = dice.pick_or(&[world.folder.as_str(), "/dev", "rootfs/etc"], &[file.as_str(), "/proc", "/nonexistent/x", "/etc/hostname"]);
+        let source = dice.pick_or(
+            &[world.folder.as_str(), "/dev", "rootfs/etc"],
+            &[file.as_str(), "/proc", "/nonexistent/x", "/etc/hostname"],
+        );
         let at = dice.pick_or(&["/data", "/tmp/new", "/new/place", "/mnt"], &["/data/file", "/etc/passwd", "/bin/sh"]);
         let mut options: Vec<String> = (0..dice.below(5)).map(|_| dice.pick(&words)).collect();
         options.retain(|word| !["idmap", "ridmap"].contains(&word.as_str()) && (dice.bold || word != "tmpcopyup"));
@@ -350,7 +357,8 @@ fn devices(config: &mut Value, dice: &Dice, _: &World) {
     let binds = config["linux"]["uidMappings"].is_array() && !dice.bold;
     let (kind, path, major, minor) = if binds { ("c", "/dev/null", 1, 3) } else { (kind, path, major, minor) };
     let (kind, path, major, minor) = if dice.bold { ("c", "/etc/passwd", 1, 3) } else { (kind, path, major, minor) };
-    let mut device = json!({ "type": kind, "path": path, "fileMode": dice.pick(&[0o600, 0o666, 0]), "uid": dice.pick(&[0, 5]), "gid": 0 });
+    let mut device =
+        json!({ "type": kind, "path": path, "fileMode": dice.pick(&[0o600, 0o666, 0]), "uid": dice.pick(&[0, 5]), "gid": 0 });
     if kind != "p" {
         device["major"] = json!(major);
         device["minor"] = json!(minor);
@@ -391,12 +399,15 @@ fn cpu(config: &mut Value, dice: &Dice, _: &World) {
 
 fn other_limits(config: &mut Value, dice: &Dice, _: &World) {
     let resources = &mut config["linux"]["resources"];
-    for key in dice.some(if dice.bold { &["pids", "blockIO", "hugepageLimits", "network"] } else { &["pids", "hugepageLimits"] }) {
+    for key in dice.some(if dice.bold { &["pids", "blockIO", "hugepageLimits", "network"] } else { &["pids", "hugepageLimits"] })
+    {
         resources[key] = match key {
             "pids" => json!({ "limit": dice.pick(&[-1, 20, 1000]) }),
             "blockIO" => json!({ "weight": dice.between(10, 1000) }),
             "hugepageLimits" => json!([{ "pageSize": dice.pick_or(&["2MB", "1GB"], &["3MB"]), "limit": 2 << 20 }]),
-            _ => json!({ "classID": 0x10_0001, "priorities": [{ "name": dice.pick_or(&["lo"], &["nonexistent"]), "priority": 3 }] }),
+            _ => {
+                json!({ "classID": 0x10_0001, "priorities": [{ "name": dice.pick_or(&["lo"], &["nonexistent"]), "priority": 3 }] })
+            }
         };
     }
 }
@@ -411,15 +422,39 @@ fn device_rules(config: &mut Value, dice: &Dice, _: &World) {
 }
 
 fn unified(config: &mut Value, dice: &Dice, _: &World) {
-    let (file, value) = dice.pick(&[("hugetlb.2MB.max", "2097152"), ("pids.max", "100"), ("memory.high", "max"), ("no.such", "1"), ("cgroup.max.depth", "3")]);
+    let (file, value) = dice.pick(&[
+        ("hugetlb.2MB.max", "2097152"),
+        ("pids.max", "100"),
+        ("memory.high", "max"),
+        ("no.such", "1"),
+        ("cgroup.max.depth", "3"),
+    ]);
     config["linux"]["resources"]["unified"] = json!({ file: value });
 }
 
 fn seccomp(config: &mut Value, dice: &Dice, world: &World) {
     let mut calls = Vec::new();
     for _ in 0..dice.between(1, 4) {
-        let names = dice.some(&["mkdirat", "chmod", "fchmodat", "ptrace", "kexec_load", "swapon", "nosuchcall", "keyctl", "add_key", "socket"]);
-        let action = dice.pick(&["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP", "SCMP_ACT_TRACE"]);
+        let names = dice.some(&[
+            "mkdirat",
+            "chmod",
+            "fchmodat",
+            "ptrace",
+            "kexec_load",
+            "swapon",
+            "nosuchcall",
+            "keyctl",
+            "add_key",
+            "socket",
+        ]);
+        let action = dice.pick(&[
+            "SCMP_ACT_ERRNO",
+            "SCMP_ACT_ALLOW",
+            "SCMP_ACT_LOG",
+            "SCMP_ACT_KILL_PROCESS",
+            "SCMP_ACT_TRAP",
+            "SCMP_ACT_TRACE",
+        ]);
         let mut rule = json!({ "names": names, "action": action });
         if names.is_empty() {
             rule["names"] = json!(["chmod"]);
@@ -445,7 +480,17 @@ fn seccomp(config: &mut Value, dice: &Dice, world: &World) {
 }
 
 fn paths(config: &mut Value, dice: &Dice, _: &World) {
-    let list = ["/proc/kcore", "/proc/acpi", "/sys/firmware", "/etc/passwd", "/nonexistent", "/data", "/bin/busybox/x", "/", "/dev/null"];
+    let list = [
+        "/proc/kcore",
+        "/proc/acpi",
+        "/sys/firmware",
+        "/etc/passwd",
+        "/nonexistent",
+        "/data",
+        "/bin/busybox/x",
+        "/",
+        "/dev/null",
+    ];
     config["linux"]["maskedPaths"] = json!(dice.some(&list[..7]));
     config["linux"]["readonlyPaths"] = json!(dice.some(&list));
 }
@@ -487,7 +532,13 @@ fn sysctl(config: &mut Value, dice: &Dice, _: &World) {
         let (name, value) = dice.pick_or(&list, &bad);
         config["linux"]["sysctl"][name] = json!(value);
         if !dice.bold {
-            let kind = if name.starts_with("net.") { "network" } else if name == "kernel.domainname" { "uts" } else { "ipc" };
+            let kind = if name.starts_with("net.") {
+                "network"
+            } else if name == "kernel.domainname" {
+                "uts"
+            } else {
+                "ipc"
+            };
             config::namespace(config, kind, None);
         }
     }
@@ -498,7 +549,9 @@ fn annotations(config: &mut Value, dice: &Dice, _: &World) {
 }
 
 fn cwd(config: &mut Value, dice: &Dice, _: &World) {
-    config["process"]["cwd"] = json!(dice.pick_or(&["/", "/data", "/new/place", "/tmp/../data", "/root"], &["/etc/passwd", "/proc/self", "/proc/nosuch"]));
+    config["process"]["cwd"] = json!(
+        dice.pick_or(&["/", "/data", "/new/place", "/tmp/../data", "/root"], &["/etc/passwd", "/proc/self", "/proc/nosuch"])
+    );
 }
 
 fn environment(config: &mut Value, dice: &Dice, _: &World) {
@@ -517,11 +570,17 @@ fn priorities(config: &mut Value, dice: &Dice, _: &World) {
             "scheduler" => match dice.below(5) {
                 0 => json!({ "policy": "SCHED_BATCH", "nice": dice.between(-5, 19) }),
                 1 => json!({ "policy": "SCHED_IDLE" }),
-                2 if dice.bold => json!({ "policy": "SCHED_FIFO", "priority": dice.between(1, 99), "flags": ["SCHED_FLAG_RESET_ON_FORK"] }),
-                3 if dice.bold => json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 20_000_000 }),
+                2 if dice.bold => {
+                    json!({ "policy": "SCHED_FIFO", "priority": dice.between(1, 99), "flags": ["SCHED_FLAG_RESET_ON_FORK"] })
+                }
+                3 if dice.bold => {
+                    json!({ "policy": "SCHED_DEADLINE", "runtime": 1_000_000, "deadline": 10_000_000, "period": 20_000_000 })
+                }
                 _ => json!({ "policy": "SCHED_OTHER", "nice": dice.between(0, 19) }),
             },
-            "ioPriority" => json!({ "class": dice.pick(&["IOPRIO_CLASS_BE", "IOPRIO_CLASS_RT", "IOPRIO_CLASS_IDLE"]), "priority": dice.below(8) }),
+            "ioPriority" => {
+                json!({ "class": dice.pick(&["IOPRIO_CLASS_BE", "IOPRIO_CLASS_RT", "IOPRIO_CLASS_IDLE"]), "priority": dice.below(8) })
+            }
             "execCPUAffinity" => json!({ "initial": "0", "final": "0-1" }),
             _ => json!(dice.once_in(2)),
         };
@@ -530,7 +589,13 @@ fn priorities(config: &mut Value, dice: &Dice, _: &World) {
 
 fn memory_policy(config: &mut Value, dice: &Dice, _: &World) {
     let (mode, nodes) = dice.pick_or(
-        &[("MPOL_DEFAULT", None), ("MPOL_BIND", Some("0")), ("MPOL_INTERLEAVE", Some("0")), ("MPOL_PREFERRED", Some("0")), ("MPOL_LOCAL", None)],
+        &[
+            ("MPOL_DEFAULT", None),
+            ("MPOL_BIND", Some("0")),
+            ("MPOL_INTERLEAVE", Some("0")),
+            ("MPOL_PREFERRED", Some("0")),
+            ("MPOL_LOCAL", None),
+        ],
         &[("MPOL_BIND", Some("50")), ("MPOL_BIND", None)],
     );
     let mut policy = json!({ "mode": mode });
@@ -569,14 +634,25 @@ fn program(config: &mut Value, dice: &Dice, _: &World) {
     let duration = config["process"]["args"][1].clone();
     let program = dice.pick_or(
         &["/bin/sleep", "sleep"],
-        &["bin/sleep", "./bin/sleep", "nosuch", "/nosuch", "/etc/passwd", "/etc", "/bin/script", "/bin/foreign", "/bin/needs-loader"],
+        &[
+            "bin/sleep",
+            "./bin/sleep",
+            "nosuch",
+            "/nosuch",
+            "/etc/passwd",
+            "/etc",
+            "/bin/script",
+            "/bin/foreign",
+            "/bin/needs-loader",
+        ],
     );
     config["process"]["args"] = json!([program, duration]);
 }
 
 fn cgroups_path(config: &mut Value, dice: &Dice, _: &World) {
     let name = format!("rt-generated-{}", dice.next());
-    config["linux"]["cgroupsPath"] = json!(dice.pick_or(&[format!("/{name}"), format!("/{name}/a/b"), name.clone()], &[format!("/{name}/../x")]));
+    config["linux"]["cgroupsPath"] =
+        json!(dice.pick_or(&[format!("/{name}"), format!("/{name}/a/b"), name.clone()], &[format!("/{name}/../x")]));
 }
 
 fn security_modules(config: &mut Value, dice: &Dice, _: &World) {

@@ -140,7 +140,9 @@ fn every_name_of_the_specification_is_listed() {
 #[test]
 fn the_host_is_added_on_demand_only() {
     let found = features(&["--host"]);
-    for pointer in ["/host/kernel", "/host/namespaces/user/available", "/host/cgroup/mode", "/host/calls/openat2", "/host/caller/uid"] {
+    for pointer in
+        ["/host/kernel", "/host/namespaces/user/available", "/host/cgroup/mode", "/host/calls/openat2", "/host/caller/uid"]
+    {
         assert!(found.pointer(pointer).is_some_and(|value| !value.is_null()), "{pointer}: {}", found["host"]);
     }
 }

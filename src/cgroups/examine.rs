@@ -96,7 +96,9 @@ fn is_missing(above: &Dir, recorded: &Recorded, file: &str) -> CallResult<bool> 
         return Ok(false);
     }
     let family = |name: &str| name.split('.').next().map(str::to_owned);
-    let names = crate::sys::fs::list_dir(crate::sys::fs::openat(crate::sys::At::from(above), Path::new("."), libc::O_RDONLY, 0)?.as_fd())?;
+    let names = crate::sys::fs::list_dir(
+        crate::sys::fs::openat(crate::sys::At::from(above), Path::new("."), libc::O_RDONLY, 0)?.as_fd(),
+    )?;
     let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
     let has_family = names.iter().any(|name| family(name) == family(file));
     Ok(has_family && !names.iter().any(|name| name == file))
@@ -120,7 +122,8 @@ fn page_sizes() -> Option<Vec<String>> {
 /// that there can be is out of range, and in version 1 a set must be a part of the one above.
 fn set_refusal(above: &Dir, write: &Write, version: Version) -> Option<i32> {
     let numbers = numbers(&write.value)?;
-    let possible = if write.file == "cpuset.cpus" { "/sys/devices/system/cpu/possible" } else { "/sys/devices/system/node/possible" };
+    let possible =
+        if write.file == "cpuset.cpus" { "/sys/devices/system/cpu/possible" } else { "/sys/devices/system/node/possible" };
     let limit = std::fs::read_to_string(possible).ok().and_then(|text| numbers_of(text.trim()).into_iter().max())?;
     if numbers.iter().any(|number| *number > limit) {
         return Some(libc::ERANGE);

@@ -21,7 +21,12 @@ pub enum Kind {
 
 /// Each kind, the word for it, its severity, and what it means.
 pub const KINDS: [(Kind, &str, Severity, &str); 6] = [
-    (Kind::Invalid, "invalid", Severity::Fatal, "contradicts the specification, itself, or the rights of this caller; nothing is tried then"),
+    (
+        Kind::Invalid,
+        "invalid",
+        Severity::Fatal,
+        "contradicts the specification, itself, or the rights of this caller; nothing is tried then",
+    ),
     (Kind::Refused, "refused", Severity::Fatal, "this host refuses it: create or start fail with the same text"),
     (Kind::Ignored, "ignored", Severity::Warning, "has no effect on this host, or another one; an error with `--strict`"),
     (Kind::Doubtful, "doubtful", Severity::Warning, "may fail, or will at a later moment than create and start"),

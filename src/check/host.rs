@@ -48,10 +48,14 @@ fn low_limits(subject: &Subject<'_>) -> Vec<Finding> {
         let version = plan.places.get(write.place).map(|planned| planned.step.version);
         match (write.file.as_str(), value) {
             ("memory.max" | "memory.limit_in_bytes", Some(limit)) if limit < LEAST_MEMORY => {
-                found.push(doubtful(planned, format!("a start needs {} KiB or more, and the program its own", LEAST_MEMORY >> 10)));
+                found.push(doubtful(
+                    planned,
+                    format!("a start needs {} KiB or more, and the program its own", LEAST_MEMORY >> 10),
+                ));
             }
             ("pids.max", Some(0)) => {
-                let what = if version == Some(Version::V2) { "no process can be made in it" } else { "the program can make no other" };
+                let what =
+                    if version == Some(Version::V2) { "no process can be made in it" } else { "the program can make no other" };
                 found.push(doubtful(planned, what.to_owned()));
             }
             _ => {}

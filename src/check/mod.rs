@@ -138,7 +138,8 @@ fn judge(made: &Rehearsal, outcome: Outcome) -> Vec<Finding> {
         let kind = kind(made, &failure);
         // What was refused or left out at one step is missing, or is refused again, at another one of the same origin.
         let again = |earlier: &Failure| failure.call.is_none() || failure.call == earlier.call;
-        let follows = |(earlier, of): &(Failure, Kind)| failure.origin == earlier.origin && (*of == Kind::Untried || again(earlier));
+        let follows =
+            |(earlier, of): &(Failure, Kind)| failure.origin == earlier.origin && (*of == Kind::Untried || again(earlier));
         if !seen.iter().any(follows) {
             found.push(Finding::of_failure(kind, failure.clone()));
         }

@@ -27,9 +27,9 @@ use crate::sys::process::Image;
 use crate::sys::{fs, mount, process, signal, socket};
 
 use super::launcher::Handles;
-use super::rehearsal;
 use super::link::InitLink;
 use super::protocol::{FromInit, ToInit};
+use super::rehearsal;
 
 /// What ps(1) shows of init until it is the program.
 const INIT_NAME: &std::ffi::CStr = c"rt:[init]";

@@ -104,7 +104,10 @@ pub fn goes_on_init(step: &InitStep) -> bool {
     match step {
         InitStep::Rootfs(step) => !matches!(
             step,
-            RootfsStep::AttachRoot { .. } | RootfsStep::Propagation(_) | RootfsStep::SwitchRoot(_) | RootfsStep::RootPropagation(_)
+            RootfsStep::AttachRoot { .. }
+                | RootfsStep::Propagation(_)
+                | RootfsStep::SwitchRoot(_)
+                | RootfsStep::RootPropagation(_)
         ),
         InitStep::Rehearsed { planned, .. } => !matches!(**planned, InitStep::Rootfs(RootfsStep::AttachRoot { .. })),
         InitStep::Process(step) => !matches!(

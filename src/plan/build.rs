@@ -131,11 +131,13 @@ fn is_entered_before_birth(kind: Kind) -> bool {
 /// Mounts, roots and namespaces are for those who have rights over them, which an ordinary user has in a user namespace only.
 fn check_rights(namespaces: &Namespaces, host: &Host, findings: &mut Findings) {
     if !host.privileged() && !namespaces.has(Kind::User) {
-        let text = "no user namespace; expected one with uidMappings and gidMappings, because this caller does not have CAP_SYS_ADMIN";
+        let text =
+            "no user namespace; expected one with uidMappings and gidMappings, because this caller does not have CAP_SYS_ADMIN";
         findings.problem(Field::new("linux.namespaces"), text);
     }
     if namespaces.is_new(Kind::User) && !namespaces.has(Kind::Mount) {
-        let text = "a new user namespace without a mount namespace; expected both, because it has no rights over the caller's mounts";
+        let text =
+            "a new user namespace without a mount namespace; expected both, because it has no rights over the caller's mounts";
         findings.problem(namespaces.field(Kind::User), text);
     }
 }

@@ -77,9 +77,8 @@ const OWN_SUPERBLOCK: [&str; 5] = ["bpf", "devpts", "hugetlbfs", "proc", "tmpfs"
 /// Why there can be none.
 pub fn rehearsal(plan: &Plan, facts: &Facts) -> Result<Rehearsal, Problem> {
     let own_mounts = plan.init.iter().any(|planned| matches!(planned.step, InitStep::Rootfs(RootfsStep::Propagation(_))));
-    let joins = |planned: &Planned<InitStep>| {
-        matches!(planned.step, InitStep::Namespace(NamespaceStep::Join { kind: Kind::Mount, .. }))
-    };
+    let joins =
+        |planned: &Planned<InitStep>| matches!(planned.step, InitStep::Namespace(NamespaceStep::Join { kind: Kind::Mount, .. }));
     if plan.init.iter().any(joins) {
         let text = "a joined mount namespace: mounts, devices and the program were not tried, because that would change the mounts of others";
         return Err(Problem::new(Field::new("linux.namespaces"), text));
@@ -100,15 +99,13 @@ pub fn rehearsal(plan: &Plan, facts: &Facts) -> Result<Rehearsal, Problem> {
 /// A container in its caller's mount namespace is rehearsed in one of its own.
 fn with_own_mounts(plan: &mut Plan) {
     for planned in &mut plan.launcher {
-        match &mut planned.step {
-            LauncherStep::Clone { new, bridge: false, .. } => new.push(Kind::Mount),
-            _ => {}
+        if let LauncherStep::Clone { new, bridge: false, .. } = &mut planned.step {
+            new.push(Kind::Mount);
         }
     }
     for planned in &mut plan.bridge {
-        match &mut planned.step {
-            BridgeStep::CloneInit { new } => new.push(Kind::Mount),
-            _ => {}
+        if let BridgeStep::CloneInit { new } = &mut planned.step {
+            new.push(Kind::Mount);
         }
     }
 }
@@ -252,7 +249,8 @@ impl Maker<'_> {
             let mounts: Vec<_> = v1.chain(self.facts.v2.iter().map(|unified| &unified.mount)).collect();
             for hierarchy in &mut cgroup.hierarchies {
                 if let Some(from) = &mut hierarchy.bind_from
-                    && let Some(above) = mounts.iter().filter(|mount| from.starts_with(mount)).max_by_key(|mount| mount.as_os_str().len())
+                    && let Some(above) =
+                        mounts.iter().filter(|mount| from.starts_with(mount)).max_by_key(|mount| mount.as_os_str().len())
                 {
                     *from = (*above).clone();
                 }

@@ -134,7 +134,11 @@ fn number(head: &[u8], at: impl TryInto<usize>, len: usize) -> Option<u64> {
     let at = at.try_into().ok()?;
     let bytes = head.get(at..at.checked_add(len)?)?;
     let mut whole = [0; 8];
-    if cfg!(target_endian = "little") { whole[..len].copy_from_slice(bytes) } else { whole[8 - len..].copy_from_slice(bytes) }
+    if cfg!(target_endian = "little") {
+        whole[..len].copy_from_slice(bytes)
+    } else {
+        whole[8 - len..].copy_from_slice(bytes)
+    }
     Some(u64::from_ne_bytes(whole))
 }
 

@@ -259,7 +259,10 @@ fn user(input: &Input<'_>, findings: &mut Findings) -> UserStep {
         None => input.namespaces.has(Kind::User) || input.host.can(SETGID),
     };
     if groups.len() > MAX_GROUPS {
-        findings.problem(list.clone(), format!("{} entries: expected at most {MAX_GROUPS}, as many as the kernel takes", groups.len()));
+        findings.problem(
+            list.clone(),
+            format!("{} entries: expected at most {MAX_GROUPS}, as many as the kernel takes", groups.len()),
+        );
     }
     if !allowed && !groups.is_empty() {
         findings.problem(list, "cannot be set: this caller may map one group id only, and then setgroups is denied");

@@ -65,9 +65,9 @@ pub fn home(uid: u32) -> Home {
             let path = home_in(&String::from_utf8_lossy(&content), uid).unwrap_or("/").to_owned();
             Home { path, warning: None }
         }
-        Err(error) if error.is(libc::EFBIG) => {
-            nowhere(Some(format!("/etc/passwd of the container is larger than {MAX_PASSWD} bytes and not looked into; HOME is /")))
-        }
+        Err(error) if error.is(libc::EFBIG) => nowhere(Some(format!(
+            "/etc/passwd of the container is larger than {MAX_PASSWD} bytes and not looked into; HOME is /"
+        ))),
         Err(error) => nowhere(Some(format!("/etc/passwd of the container cannot be read: {error}; HOME is /"))),
     }
 }

@@ -35,9 +35,8 @@ pub fn load(bundle: &Path) -> Result<Spec, Error> {
 /// If it cannot be read, is something else, or is too large.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let failed = |call: CallError| Error::from(CallError::new("open", format!("{path:?}"), call.errno));
-    let expected = |what: &str, found: String| {
-        Error::new("invalid-config", format!("{}: expected {what}, found {found}", path.display()))
-    };
+    let expected =
+        |what: &str, found: String| Error::new("invalid-config", format!("{}: expected {what}, found {found}", path.display()));
     let file = fs::openat(At::Cwd, path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0).map_err(failed)?;
     let stat = fs::fstat(&file).map_err(failed)?;
     if !stat.is(libc::S_IFREG) {

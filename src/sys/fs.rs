@@ -37,7 +37,8 @@ pub fn openat2(at: At<'_>, path: &Path, flags: i32, mode: u32, resolve: Resolve)
     loop {
         // SAFETY: `name` and `how` outlive the call, the size is that of `how`.
         let ret = unsafe { libc::syscall(libc::SYS_openat2, at.raw(), name.as_ptr(), &raw const how, size_of_val(&how)) };
-        let result = check_fd(ret, "openat2", || format!("{at}, {path:?}, {}, {}", words::open(flags), words::resolve(how.resolve)));
+        let result =
+            check_fd(ret, "openat2", || format!("{at}, {path:?}, {}, {}", words::open(flags), words::resolve(how.resolve)));
         match result {
             Err(error) if (error.is(libc::EAGAIN) || error.is(libc::EINTR)) && tries < 128 => tries += 1,
             other => return other,
