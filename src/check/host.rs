@@ -17,15 +17,15 @@ pub fn look(subject: &Subject<'_>) -> Vec<Finding> {
     found
 }
 
-/// Hooks that run when the container runs or is gone: their failure is told, but ends nothing.
+/// Hooks that run when the container runs or is gone. The first end it (runtime.md, "Lifecycle"), the failure of the last is only told.
 fn late_hooks(subject: &Subject<'_>) -> Vec<Finding> {
     let Some(hooks) = &subject.spec.hooks else { return Vec::new() };
     let mut found = Vec::new();
-    for moment in [Moment::Poststart, Moment::Poststop] {
+    for (moment, kind) in [(Moment::Poststart, Kind::Refused), (Moment::Poststop, Kind::Doubtful)] {
         for step in hooks::steps(moment.of(hooks), moment) {
             let field = hooks::field(moment, step.index);
             let looked = hooks::examine_all(std::slice::from_ref(&step)).doing(|| step.to_string());
-            found.extend(looked.err().map(|failure| Finding::of_failure(Kind::Doubtful, failure.origin(field))));
+            found.extend(looked.err().map(|failure| Finding::of_failure(kind, failure.origin(field))));
         }
     }
     found
