@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::config;
-use crate::ctx::Ctx;
+use crate::ctx::{Bundle, Ctx};
 use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
@@ -19,7 +19,11 @@ fn list(ctx: &Ctx, pointer: &str) -> Vec<String> {
 
 /// The words of planning for a name that it does not know.
 fn recognized(ctx: &Ctx, what: &str, edit: impl FnOnce(&mut Value)) {
-    let bundle = ctx.bundle(edit);
+    // A plan looks at no rootfs.
+    let bundle = Bundle { dir: ctx.dir.clone() };
+    let mut config = ctx.config();
+    edit(&mut config);
+    bundle.write_config(&config);
     let output = ctx.rt(&["plan", bundle.path()]);
     let said =
         format!("{}{}", output.stdout.lines().filter(|line| line.starts_with("warning")).collect::<String>(), output.stderr);
