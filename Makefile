@@ -13,7 +13,7 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help build demo test vm-test check engines conformance bench floor install clean
+.PHONY: help build demo test test-long vm-test check engines conformance bench floor install clean
 
 help: ## print this list (the default)
 	@echo 'Targets of rt:'
@@ -27,6 +27,9 @@ demo: ## build, then take real containers through their life, as root and as an 
 
 test: ## run every test, the last line sums them up
 	scripts/test
+
+test-long: ## take random configurations through check, create, start and delete (RT_CASES=500, RT_SEED=...)
+	scripts/test-long
 
 vm-test: ## run the integration suite on pure cgroup v2, with and without systemd, in a virtual machine
 	scripts/vm-test

@@ -32,6 +32,7 @@ macro_rules! needs_rt {
 }
 
 mod cgroups;
+mod check;
 mod config;
 mod crash;
 mod ctx;
@@ -39,6 +40,8 @@ mod delegation;
 mod effects;
 mod events;
 mod exec;
+mod features;
+mod generate;
 mod hierarchy;
 mod hooks;
 mod idmap;
@@ -86,6 +89,8 @@ const ALL: &[&[runner::Test]] = &[
     rootless::TESTS,
     delegation::TESTS,
     list::TESTS,
+    check::TESTS,
+    features::TESTS,
     security::TESTS,
     crash::TESTS,
     stress::TESTS,

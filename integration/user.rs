@@ -23,7 +23,11 @@ pub fn rerun_as_user(arguments: &[String]) -> i32 {
         .env("HOME", &home)
         .env("XDG_RUNTIME_DIR", home.join("run"))
         .env("RT", runtime)
-        .envs(std::env::var_os("RT_NO_EXCUSES").map(|value| ("RT_NO_EXCUSES", value)))
+        .envs(
+            ["RT_NO_EXCUSES", "RT_CASES", "RT_SEED", "RT_SLOWNESS"]
+                .into_iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
         .current_dir("/")
         .uid(uid)
         .gid(gid)

@@ -214,3 +214,14 @@ pub fn run_all(steps: &[HookStep], state: &str, cwd: Option<&OwnedFd>) -> Result
         run(step, state, cwd).doing(|| step.to_string()).map_err(|failure| failure.origin(field(step.moment, step.index)))
     })
 }
+
+/// Looks at the hooks of a moment without running them.
+///
+/// # Errors
+/// What [`run_all`] fails with if one of them cannot be executed.
+pub fn examine_all(steps: &[HookStep]) -> Result<(), Failure> {
+    steps.iter().try_for_each(|step| {
+        let looked = crate::process::examine::executable(Path::new(&step.hook.path));
+        looked.doing(|| step.to_string()).map_err(|failure| failure.origin(field(step.moment, step.index)))
+    })
+}

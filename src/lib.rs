@@ -21,6 +21,7 @@
 //! - [`sys`]: system calls, the only unsafe code; [`error`], [`hints`], [`log`]: what is said when something fails.
 
 pub mod cgroups;
+pub mod check;
 pub mod child;
 pub mod commands;
 pub mod error;

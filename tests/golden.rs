@@ -13,6 +13,7 @@ use rt::host::Host;
 use rt::launch::script;
 use rt::plan::build;
 use rt::plan::exec as plan_exec;
+use rt::plan::rehearsal::rehearsal;
 use rt::plan::request::Request;
 use rt::plan::{Findings, Plan, StartSignal, print};
 use rt::spec::{self, Spec};
@@ -217,5 +218,25 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         poststart: Vec::new(),
         poststop: Vec::new(),
         host_mounts: created.host_mounts(),
+    }
+}
+
+/// A rehearsal keeps the numbers and the names of the steps, and its conversation comes to its end, too.
+#[test]
+fn rehearsals_are_the_plans() {
+    for (name, bundle, on) in PLANS {
+        let spec = load(bundle);
+        let (plan, findings) = plan(&spec, *on, StartSignal::Fifo);
+        if !findings.problems.is_empty() {
+            continue;
+        }
+        let Ok(made) = rehearsal(&plan, &on.host().cgroups) else { continue };
+        let texts = |plan: &Plan| {
+            let launcher = plan.launcher.iter().map(|planned| format!("{} ({})", planned.step, planned.origin));
+            let init = plan.init.iter().map(|planned| format!("{} ({})", planned.step, planned.origin));
+            launcher.chain(init).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(&made.plan), texts(&plan), "{name}");
+        script::play(&made.plan).unwrap_or_else(|why| panic!("{name}: {why}"));
     }
 }

@@ -15,7 +15,7 @@ use crate::sys::{At, CallResult};
 /// What of a plan's directories exists already: the last step before something is made.
 #[derive(Debug)]
 pub struct Survey {
-    record: CgroupRecord,
+    pub(super) record: CgroupRecord,
 }
 
 /// Looks which directories have to be made. Nothing is changed.
@@ -140,7 +140,7 @@ fn fill(above: &Path, dir: &Dir) -> CallResult<bool> {
 }
 
 /// The specification lets us refuse a cgroup that is not fit for purpose (config-linux.md, "Control groups").
-fn check_fit(cgroup: &Cgroup) -> Result<(), Failure> {
+pub(super) fn check_fit(cgroup: &Cgroup) -> Result<(), Failure> {
     if cgroup.is_frozen()? {
         return Err(Failure::because("the cgroup exists and is frozen")
             .doing("use an existing cgroup")

@@ -22,6 +22,7 @@ mod create;
 pub mod devices;
 mod dir;
 mod ebpf;
+mod examine;
 mod exceptions;
 pub mod facts;
 mod freeze;

@@ -129,6 +129,7 @@ fn launch(args: &Args, mut container: Container, globals: &Globals) -> Result<i3
         handles,
         cgroup: Some(cgroup),
         survey: None,
+        findings: None,
     };
     let launched = launcher::run(launch)?;
     if args.detach {
@@ -153,7 +154,10 @@ impl Args {
     /// The process: from a file, or the container's own with what the flags change.
     fn process(&self, template: Option<&Process>) -> Result<Process, Error> {
         if let Some(path) = &self.process {
-            return spec::load::parse(&spec::load::read(path)?, &path.display().to_string());
+            let (bytes, name) = (spec::load::read(path)?, path.display().to_string());
+            let process = spec::load::parse(&bytes, &name)?;
+            spec::load::without_nul(&bytes, &process, &name)?;
+            return Ok(process);
         }
         let Some(template) = template else {
             return Err(Error::new("no-process", "the container has no process to inherit from; use --process"));

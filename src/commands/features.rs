@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::hooks::Moment;
 use crate::namespaces::Kind;
-use crate::process::capabilities;
+use crate::process::{capabilities, numa};
 use crate::rootfs::options;
 use crate::seccomp::plan as seccomp;
 use crate::spec;
@@ -15,14 +15,22 @@ use super::print_json;
 
 /// Print what this runtime supports, as JSON
 #[derive(Clone, Debug, ClapArgs)]
-pub struct Args {}
+pub struct Args {
+    /// Add what this host can do now, under "host"
+    #[arg(long)]
+    host: bool,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// If nobody reads it.
-pub fn run(_args: &Args) -> Result<i32, Error> {
-    print_json(&document())?;
+pub fn run(args: &Args) -> Result<i32, Error> {
+    let mut document = document();
+    if args.host {
+        document["host"] = crate::host::probe::now();
+    }
+    print_json(&document)?;
     Ok(0)
 }
 
@@ -42,11 +50,15 @@ fn document() -> Value {
                 "actions": seccomp::action_names().collect::<Vec<_>>(),
                 "operators": seccomp::operator_names().collect::<Vec<_>>(),
                 "archs": seccomp::arch_names().collect::<Vec<_>>(),
-                "knownFlags": seccomp::flag_names().collect::<Vec<_>>(),
-                "supportedFlags": seccomp::flag_names().collect::<Vec<_>>()
+                "knownFlags": seccomp::flag_names().map(|(name, _)| name).collect::<Vec<_>>(),
+                "supportedFlags": seccomp::flag_names().map(|(name, _)| name).collect::<Vec<_>>()
             },
             "apparmor": {"enabled": true},
             "selinux": {"enabled": true},
+            "memoryPolicy": {
+                "modes": numa::mode_names().collect::<Vec<_>>(),
+                "flags": numa::flag_names().collect::<Vec<_>>()
+            },
             "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": true}

@@ -117,6 +117,16 @@ pub fn preserved(asked: u32) -> Result<u32, Error> {
 /// # Errors
 /// Every problem of the configuration at once.
 pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> {
+    let (prepared, _, findings) = interpret(request, globals)?;
+    judge(&findings, &prepared.plan, globals)?;
+    Ok(prepared)
+}
+
+/// Reads and plans, and leaves it to the caller what follows from what was found.
+///
+/// # Errors
+/// If config.json cannot be understood, or the machine not be looked at.
+pub fn interpret(request: &Request, globals: &Globals) -> Result<(Prepared, Host, Findings), Error> {
     let mut spec = spec::load::load(&request.bundle)?;
     pass_listen_fds(&mut spec);
     let mut host = Host::probe(&spec, request.id.as_str(), request.systemd_cgroup)?;
@@ -127,8 +137,7 @@ pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> 
     }
     let mut findings = Findings::default();
     let plan = build::create(&spec, request, &host, &mut findings);
-    judge(&findings, &plan, globals)?;
-    Ok(Prepared { spec, plan })
+    Ok((Prepared { spec, plan }, host, findings))
 }
 
 /// Problems are errors, and so are warnings with `--strict`.
@@ -186,7 +195,7 @@ fn launch(
 ) -> Result<(Record, Launched), Failure> {
     let plan = &prepared.plan;
     let survey = cgroups::survey(&plan.cgroup)?;
-    let mut record = record(prepared, request, &survey);
+    let mut record = record(prepared, request, survey.record());
     directory.write_record(&record)?;
     let launch = Launch {
         plan,
@@ -196,12 +205,14 @@ fn launch(
         handles: Handles::new(ProcFs::open()?),
         cgroup: None,
         survey: Some(survey),
+        findings: None,
     };
     let launched = launcher::run(launch)?;
     Ok((record, launched))
 }
 
-fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> Record {
+/// What is known of a container before it is made.
+pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRecord) -> Record {
     let spec = &prepared.spec;
     let linux = spec.linux.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
@@ -214,7 +225,7 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         created: crate::time::now(),
         owner: crate::sys::cred::geteuid(),
         annotations: spec.annotations.clone(),
-        cgroup: survey.record().clone(),
+        cgroup: cgroup.clone(),
         device_rules: linux.resources.map(|resources| resources.devices).unwrap_or_default(),
         devices: linux.devices,
         init: None,

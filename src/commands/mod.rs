@@ -1,6 +1,7 @@
 //! The command line: one file per verb with its arguments and a short `run`.
 
 pub mod arguments;
+pub mod check;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -90,6 +91,7 @@ enum Command {
     Spec(spec::Args),
     Features(features::Args),
     Plan(plan::Args),
+    Check(check::Args),
 }
 
 /// What the flags before the command say.
@@ -155,6 +157,7 @@ impl Cli {
             Command::Spec(args) => spec::run(&args),
             Command::Features(args) => features::run(&args),
             Command::Plan(args) => plan::run(&args, globals),
+            Command::Check(args) => check::run(&args, globals),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Probed once per command, and only what the config asks about; in tests it is a fixture.
 
 pub mod delegation;
+pub mod probe;
 
 use std::path::{Path, PathBuf};
 

@@ -12,12 +12,14 @@ use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks::{self, HookStep};
 use crate::lsm;
 use crate::namespaces::{Kind, join};
+use crate::plan::rehearsal::Instead;
 use crate::plan::{InitStep, Plan, StartSignal};
-use crate::process::{ProcessStep, capabilities, program, rlimits, terminal, user};
+use crate::process::{ProcessStep, capabilities, examine, program, rlimits, terminal, user};
 use crate::procfs::ProcFs;
+use crate::rootfs::options::PropagationChange;
 use crate::rootfs::paths::Masks;
 use crate::rootfs::steps::OpenedBy;
-use crate::rootfs::{Root, RootfsStep, devices, mounts, paths, switch};
+use crate::rootfs::{Root, RootfsStep, cover, devices, mounts, paths, switch};
 use crate::seccomp::Listener;
 use crate::seccomp::notify::Courier;
 use crate::state::record::ProcessRef;
@@ -27,6 +29,7 @@ use crate::sys::{fs, mount, process, signal, socket};
 use super::launcher::Handles;
 use super::link::InitLink;
 use super::protocol::{FromInit, ToInit};
+use super::rehearsal;
 
 /// What ps(1) shows of init until it is the program.
 const INIT_NAME: &std::ffi::CStr = c"rt:[init]";
@@ -135,7 +138,12 @@ impl Init<'_> {
         for (index, planned) in plan.init.iter().enumerate() {
             let place = Place { role: Role::Init, step: index + 1, of };
             let named = |failure: Failure| failure.doing(&planned.step).origin(&planned.origin).at(place);
-            self.step(&planned.step).map_err(named)?;
+            match self.step(&planned.step).map_err(named) {
+                Err(failure) if plan.rehearsal && rehearsal::goes_on_init(&planned.step) => {
+                    self.link()?.send(&FromInit::Found(Box::new(failure.shortened())), None)?;
+                }
+                other => other?,
+            }
         }
         Err(Failure::because("the list of steps ends without a program"))
     }
@@ -171,7 +179,46 @@ impl Init<'_> {
             InitStep::AwaitStart(StartSignal::Fifo) => self.await_fifo(),
             InitStep::AwaitStart(StartSignal::Link) => self.expect(ToInit::Start),
             InitStep::Execute => self.execute(),
+            InitStep::Rehearsed { planned, instead } => self.rehearse(planned, instead),
         }
+    }
+
+    fn rehearse(&mut self, planned: &InitStep, instead: &Instead<InitStep>) -> Result<(), Failure> {
+        match (instead, planned) {
+            (Instead::Step(step), _) => {
+                self.step(step)?;
+                match &**step {
+                    InitStep::Rootfs(RootfsStep::Mount(mount)) => cover::protect(mount, self.root()?),
+                    _ => Ok(()),
+                }
+            }
+            (Instead::Examine, InitStep::Rootfs(RootfsStep::Mount(mount))) => mounts::know(&mount.kind),
+            (Instead::Examine, InitStep::Rootfs(attach)) => {
+                // Nothing reaches the host, whatever namespace the plan has for mounts.
+                switch::set_propagation(PropagationChange { flag: libc::MS_SLAVE, recursive: true })?;
+                self.rootfs(attach)?;
+                self.root = Some(cover::cover(self.root()?)?);
+                Ok(())
+            }
+            (Instead::Examine, InitStep::Hooks(steps)) => hooks::examine_all(steps),
+            (Instead::Examine, InitStep::AwaitStart(_)) => self.examine_program(),
+            (Instead::Examine | Instead::Nothing, _) => Ok(()),
+            (Instead::End, _) => process::exit_now(0),
+        }
+    }
+
+    /// What execve(2) would say, as far as that can be seen from outside, and as the step that calls it.
+    fn examine_program(&self) -> Result<(), Failure> {
+        let execute = |failure: Failure| {
+            let place = Place { role: Role::Init, step: self.plan.init.len(), of: self.plan.init.len() };
+            failure.doing(InitStep::Execute).origin("process.args").at(place)
+        };
+        if self.program.as_os_str().is_empty() {
+            // It was not found, or there is none.
+            return Ok(());
+        }
+        let name = self.plan.process.as_ref().and_then(|process| process.args.first()).map_or("", String::as_str);
+        examine::program(&self.program, name).map_err(execute)
     }
 
     fn expect(&self, expected: ToInit) -> Result<(), Failure> {
@@ -291,8 +338,9 @@ impl Init<'_> {
             ProcessStep::CleanSignals => clean_signals(),
             ProcessStep::NoNewPrivileges => Ok(process::set_no_new_privs()?),
             ProcessStep::Home { uid } => {
-                self.env.push(format!("HOME={}", user::home(*uid, None)?));
-                Ok(())
+                let home = user::home(*uid);
+                self.env.push(format!("HOME={}", home.path));
+                home.warning.map_or(Ok(()), |warning| self.link()?.send(&FromInit::Warned(warning), None))
             }
             ProcessStep::FindProgram => self.find_program(),
             ProcessStep::CloseDescriptors { preserve } => self.close_descriptors(*preserve),

@@ -11,6 +11,7 @@ use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
 use crate::namespaces::{Kind, idmap, join, netdev};
+use crate::plan::rehearsal::Instead;
 use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
 use crate::procfs::ProcFs;
 use crate::resctrl;
@@ -24,6 +25,7 @@ use crate::sys::{CallError, fs, signal, socket, tty};
 
 use super::link::{self, LauncherLink};
 use super::protocol::{FromInit, ToInit};
+use super::rehearsal::{self, Findings};
 use super::{bridge, init};
 use crate::child::Child;
 
@@ -101,6 +103,8 @@ pub struct Launch<'a> {
     pub cgroup: Option<Cgroup>,
     /// The surveyed groups of a new container.
     pub survey: Option<cgroups::Survey>,
+    /// What a rehearsal found out; nobody asks for it otherwise.
+    pub findings: Option<&'a Findings>,
 }
 
 /// What a carried out plan leaves.
@@ -180,7 +184,8 @@ impl Walk<'_> {
     }
 
     fn steps(&mut self, steps: &[Planned<LauncherStep>], offset: usize, into_cgroup: bool) -> Result<(), Failure> {
-        let of = self.launch.plan.launcher.len();
+        let plan = self.launch.plan;
+        let of = plan.launcher.len();
         for (index, planned) in steps.iter().enumerate() {
             let place = Place { role: Role::Launcher, step: offset + index + 1, of };
             let named = |failure: Failure| match failure.place {
@@ -188,9 +193,25 @@ impl Walk<'_> {
                 Some(_) => failure,
                 None => failure.doing(&planned.step).origin(&planned.origin).at(place),
             };
-            self.step(&planned.step, into_cgroup).map_err(named)?;
+            match self.step(&planned.step, into_cgroup).map_err(named) {
+                Err(failure) if plan.rehearsal && rehearsal::goes_on_launcher(&planned.step) => self.found(failure),
+                other => other?,
+            }
         }
         Ok(())
+    }
+
+    fn found(&self, failure: Failure) {
+        if let Some(findings) = self.launch.findings {
+            findings.failures.borrow_mut().push(failure);
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        match self.launch.findings {
+            Some(findings) => findings.warnings.borrow_mut().push(text.to_owned()),
+            None => self.launch.log.warning(text),
+        }
     }
 
     /// How the child ended, if it did so without a word.
@@ -297,6 +318,19 @@ impl Walk<'_> {
                     StartSignal::Link => init::confirm_execution(self.pid()?, &self.launch.handles.procfs),
                 }
             }
+            LauncherStep::Rehearsed { planned, instead } => self.rehearse(planned, instead),
+        }
+    }
+
+    fn rehearse(&mut self, planned: &LauncherStep, instead: &Instead<LauncherStep>) -> Result<(), Failure> {
+        match (instead, planned) {
+            (Instead::Step(step), _) => self.step(step, false),
+            (Instead::Examine, LauncherStep::MakeCgroups) => match self.launch.survey.take() {
+                Some(survey) => survey.examine(&self.launch.plan.cgroup),
+                None => Ok(()),
+            },
+            (Instead::Examine, other) => rehearsal::examine(other),
+            (Instead::Nothing | Instead::End, _) => Ok(()),
         }
     }
 
@@ -424,9 +458,13 @@ impl Walk<'_> {
         let link = self.link.as_ref().ok_or_else(|| Failure::because("nobody to talk to"))?;
         match link.send(&message, None) {
             // The other end is gone; what it had to say before may still be there.
-            Err(failure) if failure.is(libc::EPIPE) || failure.is(libc::ECONNRESET) => match link.receive()? {
-                Some((FromInit::Failed(told), _)) => Err(*told),
-                _ => Err(self.vanished(message)),
+            Err(failure) if failure.is(libc::EPIPE) || failure.is(libc::ECONNRESET) => loop {
+                match link.receive()? {
+                    Some((FromInit::Failed(told), _)) => return Err(*told),
+                    Some((FromInit::Warned(text), _)) => self.warn(&text),
+                    Some((FromInit::Found(failure), _)) => self.found(*failure),
+                    _ => return Err(self.vanished(message)),
+                }
             },
             other => other,
         }
@@ -458,7 +496,8 @@ impl Walk<'_> {
     fn expect(&mut self, expected: &FromInit) -> Result<(), Failure> {
         loop {
             match self.next()? {
-                Some((FromInit::Warned(text), _)) => self.launch.log.warning(&text),
+                Some((FromInit::Warned(text), _)) => self.warn(&text),
+                Some((FromInit::Found(failure), _)) => self.found(*failure),
                 Some((FromInit::Failed(failure), _)) => {
                     self.heard = true;
                     return Err(*failure);
@@ -524,7 +563,8 @@ impl Walk<'_> {
     fn await_end(&mut self) -> Result<(), Failure> {
         loop {
             match self.next()? {
-                Some((FromInit::Warned(text), _)) => self.launch.log.warning(&text),
+                Some((FromInit::Warned(text), _)) => self.warn(&text),
+                Some((FromInit::Found(failure), _)) => self.found(*failure),
                 Some((FromInit::Failed(failure), _)) => return Err(*failure),
                 Some((message, _)) => return Err(Failure::because(format!("expected the end of the link, got {message}"))),
                 None => return Ok(()),

@@ -53,6 +53,8 @@ pub enum FromInit {
     },
     /// Something is not as planned, but goes on.
     Warned(String),
+    /// In a rehearsal: this is refused, and the next step is tried all the same.
+    Found(Box<Failure>),
     /// It is over.
     Failed(Box<Failure>),
 }
@@ -71,6 +73,7 @@ impl fmt::Display for FromInit {
             Self::Ready => f.write_str("Ready"),
             Self::Born { .. } => f.write_str("Born"),
             Self::Warned(_) => f.write_str("Warned"),
+            Self::Found(_) => f.write_str("Found"),
             Self::Failed(_) => f.write_str("Failed"),
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::plan::rehearsal::Instead;
 use crate::plan::{BridgeStep, InitStep, LauncherStep, Plan, StartSignal};
 
 use super::protocol::{FromInit, ToInit};
@@ -62,6 +63,7 @@ pub fn init(plan: &Plan) -> Vec<Line> {
         InitStep::AwaitStart(StartSignal::Link) => Some(Line::Hear(to_init(&ToInit::Start))),
         InitStep::Process(crate::process::ProcessStep::Terminal { .. }) => Some(Line::Say(from_init(&FromInit::Terminal))),
         InitStep::AwaitStart(StartSignal::Fifo) => Some(Line::Say(END.to_owned())),
+        InitStep::Rehearsed { instead: Instead::End, .. } => Some(Line::Say(END.to_owned())),
         InitStep::Execute if starts_by_link => Some(Line::Say(END.to_owned())),
         _ => None,
     };

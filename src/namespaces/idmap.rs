@@ -10,7 +10,7 @@ use crate::error::{Doing, Failure};
 use crate::procfs::ProcFs;
 use crate::spec::IdMapping;
 use crate::sys::process::{self, CloneArgs, Cloned};
-use crate::sys::socket;
+use crate::sys::{CallResult, socket};
 
 /// User or group ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -90,6 +90,17 @@ pub fn write(map: &IdMap, pid: i32, procfs: &ProcFs) -> Result<(), Failure> {
             }
             Ok(procfs.write(&file, &lines(&map.entries))?)
         }
+    }
+}
+
+/// Makes a user namespace that ends at once, to see whether this caller can.
+///
+/// # Errors
+/// The kernel's.
+pub fn try_namespace() -> CallResult<()> {
+    match process::clone3(&CloneArgs { flags: u64::from(libc::CLONE_NEWUSER.cast_unsigned()), cgroup: None })? {
+        Cloned::Child => process::exit_now(0),
+        Cloned::Parent(_, pidfd) => process::wait_pidfd(&pidfd).map(drop),
     }
 }
 

@@ -80,6 +80,19 @@ fn check_name(name: &str, template: bool, field: &Field, findings: &mut Findings
     }
 }
 
+/// Looks whether there is a device to be moved.
+///
+/// # Errors
+/// The kernel's, or that there is none.
+pub fn examine(device: &NetDevice) -> Result<(), Failure> {
+    find(&RouteSocket::open()?, device).map(drop)
+}
+
+fn find(here: &RouteSocket, device: &NetDevice) -> Result<i32, Failure> {
+    let index = here.device(&device.name)?;
+    index.ok_or_else(|| Failure::because(format!("there is no network device {:?} on this host", device.name)))
+}
+
 /// Moves a device into the network namespace of a process.
 ///
 /// # Errors
@@ -88,8 +101,7 @@ pub fn move_into(device: &NetDevice, pid: i32, procfs: &ProcFs) -> Result<(), Fa
     let namespace = procfs.open_namespace(&format!("{pid}/ns/net")).doing(|| "open the container's network namespace")?;
     let here = RouteSocket::open()?;
     let there = socket_inside(&namespace, procfs)?;
-    let index = here.device(&device.name)?;
-    let index = index.ok_or_else(|| Failure::because(format!("there is no network device {:?} on this host", device.name)))?;
+    let index = find(&here, device)?;
     if !device.is_template() && there.device(&device.inside)?.is_some() {
         return Err(Failure::because(format!("there is a network device {:?} in the container already", device.inside)));
     }

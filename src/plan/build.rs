@@ -30,6 +30,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let hooks = spec.hooks.clone().unwrap_or_default();
     hooks::plan(&hooks, findings);
     let namespaces = namespaces(&linux, findings);
+    check_rights(&namespaces, host, findings);
     let maps = id_maps(&linux, &namespaces, host, findings);
     let offsets = time_offsets(&linux, &namespaces, findings);
     let resctrl = linux.intel_rdt.as_ref().and_then(|config| resctrl::plan(config, &request.id, host, findings));
@@ -111,6 +112,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         resctrl,
         seccomp,
         warnings: std::mem::take(&mut findings.warnings),
+        rehearsal: false,
     }
 }
 
@@ -125,6 +127,20 @@ fn topology(namespaces: &Namespaces, host: &Host) -> Topology {
 /// Init joins a mount and a cgroup namespace itself.
 fn is_entered_before_birth(kind: Kind) -> bool {
     !matches!(kind, Kind::Mount | Kind::Cgroup | Kind::User)
+}
+
+/// Mounts, roots and namespaces are for those who have rights over them, which an ordinary user has in a user namespace only.
+fn check_rights(namespaces: &Namespaces, host: &Host, findings: &mut Findings) {
+    if !host.privileged() && !namespaces.has(Kind::User) {
+        let text =
+            "no user namespace; expected one with uidMappings and gidMappings, because this caller does not have CAP_SYS_ADMIN";
+        findings.problem(Field::new("linux.namespaces"), text);
+    }
+    if namespaces.is_new(Kind::User) && !namespaces.has(Kind::Mount) {
+        let text =
+            "a new user namespace without a mount namespace; expected both, because it has no rights over the caller's mounts";
+        findings.problem(namespaces.field(Kind::User), text);
+    }
 }
 
 fn check_version(spec: &Spec, findings: &mut Findings) {

@@ -60,6 +60,7 @@ pub fn exec(
         resctrl: None,
         seccomp,
         warnings: std::mem::take(&mut findings.warnings),
+        rehearsal: false,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod build;
 mod common;
 pub mod exec;
 pub mod print;
+pub mod rehearsal;
 pub mod request;
 
 use std::fmt;
@@ -31,6 +32,8 @@ use crate::rootfs::RootfsStep;
 use crate::rootfs::steps::{MountKind, MountMap};
 use crate::seccomp::Filter;
 use crate::spec::{self, Field, Process, StringMap};
+
+use self::rehearsal::Instead;
 
 /// Where a step comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -240,6 +243,13 @@ pub enum LauncherStep {
     /// Waits for the end of the link: init does not depend on the launcher any more, or, where the launcher starts the program,
     /// has become it.
     AwaitEnd(StartSignal),
+    /// In a rehearsal: what is done in place of a step with an effect.
+    Rehearsed {
+        /// The step.
+        planned: Box<LauncherStep>,
+        /// What is done.
+        instead: Instead<LauncherStep>,
+    },
 }
 
 /// A step of the bridge.
@@ -287,6 +297,13 @@ pub enum InitStep {
     AwaitStart(StartSignal),
     /// Becomes the program.
     Execute,
+    /// In a rehearsal: what is done in place of a step with an effect.
+    Rehearsed {
+        /// The step.
+        planned: Box<InitStep>,
+        /// What is done.
+        instead: Instead<InitStep>,
+    },
 }
 
 /// What will happen.
@@ -320,6 +337,8 @@ pub struct Plan {
     pub seccomp: Option<Filter>,
     /// What will not be as the config says.
     pub warnings: Vec<Problem>,
+    /// It is carried out to see what is refused, and goes on after that where it can (see [`rehearsal`]).
+    pub rehearsal: bool,
 }
 
 impl Plan {
@@ -422,6 +441,7 @@ impl fmt::Display for LauncherStep {
             Self::WritePidFile { path } => write!(f, "write pid file {}", path.display()),
             Self::AwaitEnd(StartSignal::Fifo) => write!(f, "wait until init is on its own"),
             Self::AwaitEnd(StartSignal::Link) => write!(f, "wait until the program runs"),
+            Self::Rehearsed { planned, .. } => write!(f, "{planned}"),
         }
     }
 }
@@ -459,6 +479,7 @@ impl fmt::Display for InitStep {
             Self::AwaitStart(StartSignal::Fifo) => write!(f, "wait for start on the fifo"),
             Self::AwaitStart(StartSignal::Link) => write!(f, "wait for Start"),
             Self::Execute => write!(f, "execute the program"),
+            Self::Rehearsed { planned, .. } => write!(f, "{planned}"),
         }
     }
 }

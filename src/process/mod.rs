@@ -1,6 +1,7 @@
 //! The process of the container: ids, capabilities, limits, environment, terminal, program.
 
 pub mod capabilities;
+pub mod examine;
 pub mod numa;
 pub mod plan;
 pub mod program;

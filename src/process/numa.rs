@@ -78,6 +78,16 @@ const MODES: [(&str, i32, Nodes); 7] = [
 const FLAGS: [(&str, i32); 3] =
     [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
 
+/// The names of the modes, for `features`.
+pub fn mode_names() -> impl Iterator<Item = &'static str> {
+    MODES.iter().map(|(name, ..)| *name)
+}
+
+/// The names of the flags, for `features`.
+pub fn flag_names() -> impl Iterator<Item = &'static str> {
+    FLAGS.iter().map(|(name, _)| *name)
+}
+
 /// Reads `linux.memoryPolicy`.
 pub fn policy(config: &MemoryPolicy, field: &Field, findings: &mut Findings) -> Option<PolicyStep> {
     let Some((name, mode, wants)) = MODES.iter().find(|(name, ..)| *name == config.mode) else {

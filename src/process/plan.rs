@@ -139,6 +139,9 @@ fn personality(config: &crate::spec::Personality, findings: &mut Findings) -> Op
     }
 }
 
+/// The kernel's NGROUPS_MAX (setgroups(2)).
+const MAX_GROUPS: usize = 65_536;
+
 /// Terminals count in 16 bits.
 fn clamp(characters: u64) -> u16 {
     u16::try_from(characters).unwrap_or(u16::MAX)
@@ -213,6 +216,9 @@ fn directory(process: &Process, exec: bool, plan: &mut ProcessPlan, findings: &m
     if !process.cwd.starts_with('/') {
         findings.problem(field.clone(), format!("{:?}: expected an absolute path", process.cwd));
     }
+    if process.cwd.contains('\0') {
+        findings.problem(field.clone(), format!("{:?} contains a NUL", process.cwd));
+    }
     let cwd = ProcessStep::Cwd { path: PathBuf::from(&process.cwd), make: !exec };
     plan.become_user.push(Planned::new(cwd, field));
     let field = Field::new("process.user.umask");
@@ -252,6 +258,12 @@ fn user(input: &Input<'_>, findings: &mut Findings) -> UserStep {
         Some(method) => method != Method::Single,
         None => input.namespaces.has(Kind::User) || input.host.can(SETGID),
     };
+    if groups.len() > MAX_GROUPS {
+        findings.problem(
+            list.clone(),
+            format!("{} entries: expected at most {MAX_GROUPS}, as many as the kernel takes", groups.len()),
+        );
+    }
     if !allowed && !groups.is_empty() {
         findings.problem(list, "cannot be set: this caller may map one group id only, and then setgroups is denied");
     }

@@ -94,14 +94,16 @@ pub fn prepare(path: &Path, args: &[String], env: &[String]) -> Result<Image, Fa
 /// # Errors
 /// The kernel's, in the words of [`find`].
 pub fn execute(image: &Image) -> Result<Infallible, Failure> {
-    image.execute().map_err(|error| {
-        let text = format!("exec: {:?}: {}", image.name(), errno::text(error.errno));
-        let missing_interpreter = error.is(libc::ENOENT);
-        let failure = Failure { reason: Some(text), ..Failure::default() };
-        if missing_interpreter {
-            failure.hint("the file is there: its interpreter (#! line or ELF loader) is not")
-        } else {
-            failure
-        }
-    })
+    image.execute().map_err(|error| refused(&image.name(), error.errno))
+}
+
+/// What is said when execve(2) fails.
+pub(super) fn refused(name: &str, number: i32) -> Failure {
+    let text = format!("exec: {name:?}: {}", errno::text(number));
+    let failure = Failure { reason: Some(text), ..Failure::default() };
+    if number == libc::ENOENT {
+        failure.hint("the file is there: its interpreter (#! line or ELF loader) is not")
+    } else {
+        failure
+    }
 }

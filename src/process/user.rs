@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::error::{Doing, Failure};
-use crate::rootfs::{InRoot, Root};
 use crate::sys::{At, cred, fs};
 
 use super::steps::UserStep;
@@ -50,23 +49,33 @@ fn own_stdio(uid: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The home directory in the container's own /etc/passwd, or `/`. Only an absolute path without control characters is believed.
-///
-/// # Errors
-/// If there is a passwd file that cannot be read.
-pub fn home(uid: u32, root: Option<&Root>) -> Result<String, Failure> {
-    let passwd = InRoot::new("/etc/passwd");
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK;
-    let opened = match root {
-        Some(root) => root.open(&passwd, flags),
-        None => fs::openat(At::Cwd, passwd.as_path(), flags, 0),
+/// Where a user lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The directory.
+    pub path: String,
+    /// Why nobody looked for it, where that is worth a word.
+    pub warning: Option<String>,
+}
+
+/// The home directory in the container's own /etc/passwd, or `/`. Only an absolute path without control characters is believed. A file that
+/// cannot be read is the image's affair: the program runs all the same.
+pub fn home(uid: u32) -> Home {
+    let nowhere = |warning: Option<String>| Home { path: "/".to_owned(), warning };
+    let opened = fs::openat(At::Cwd, Path::new("/etc/passwd"), libc::O_RDONLY | libc::O_NONBLOCK, 0);
+    let Some(file) = opened.ok().filter(|file| fs::fstat(file).is_ok_and(|stat| stat.is(libc::S_IFREG))) else {
+        return nowhere(None);
     };
-    let Ok(file) = opened else { return Ok("/".to_owned()) };
-    if !fs::fstat(&file)?.is(libc::S_IFREG) {
-        return Ok("/".to_owned());
+    match fs::read_to_end(&file, MAX_PASSWD) {
+        Ok(content) => {
+            let path = home_in(&String::from_utf8_lossy(&content), uid).unwrap_or("/").to_owned();
+            Home { path, warning: None }
+        }
+        Err(error) if error.is(libc::EFBIG) => nowhere(Some(format!(
+            "/etc/passwd of the container is larger than {MAX_PASSWD} bytes and not looked into; HOME is /"
+        ))),
+        Err(error) => nowhere(Some(format!("/etc/passwd of the container cannot be read: {error}; HOME is /"))),
     }
-    let content = fs::read_to_end(&file, MAX_PASSWD).doing(|| "read /etc/passwd of the container")?;
-    Ok(home_in(&String::from_utf8_lossy(&content), uid).unwrap_or("/").to_owned())
 }
 
 /// passwd(5): name, password, uid, gid, comment, home, shell.

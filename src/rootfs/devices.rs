@@ -32,6 +32,18 @@ fn make(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
     Ok(())
 }
 
+fn kind_in_words(kind: u32) -> &'static str {
+    match kind & libc::S_IFMT {
+        libc::S_IFCHR => "a character device",
+        libc::S_IFBLK => "a block device",
+        libc::S_IFIFO => "a fifo",
+        libc::S_IFDIR => "a directory",
+        libc::S_IFLNK => "a link",
+        libc::S_IFREG => "a regular file",
+        _ => "something else",
+    }
+}
+
 /// "If a file already exists at path that does not match the requested device, the runtime MUST generate an error"
 /// (config-linux.md, "Devices").
 fn expect_device(step: &DeviceStep, parent: &OwnedFd, name: &Path) -> Result<(), Failure> {
@@ -41,12 +53,12 @@ fn expect_device(step: &DeviceStep, parent: &OwnedFd, name: &Path) -> Result<(),
         return Ok(());
     }
     Err(Failure::because(format!(
-        "{} exists and is not the requested device: expected type {:o} {}:{}, found type {:o} {}:{}",
+        "{} exists and is not the requested device: expected {} {}:{}, found {} {}:{}",
         step.path,
-        step.kind >> 12,
+        kind_in_words(step.kind),
         step.major,
         step.minor,
-        stat.kind >> 12,
+        kind_in_words(stat.kind),
         libc::major(stat.rdev),
         libc::minor(stat.rdev)
     )))

@@ -5,6 +5,7 @@
 
 pub mod cgroup_mount;
 pub mod copy_up;
+pub mod cover;
 pub mod devices;
 pub mod mounts;
 pub mod options;

@@ -143,11 +143,7 @@ pub fn detached(kind: &MountKind, attributes: u64) -> Result<OwnedFd, Failure> {
     let MountKind::Filesystem { fstype, source, superblock, data } = kind else {
         return Err(Failure::because("not a filesystem"));
     };
-    let unknown = |error: CallError| match error.is(libc::ENODEV) {
-        true => Failure { reason: Some(format!("unknown filesystem type {fstype:?}")), ..Failure::from(error) },
-        false => error.into(),
-    };
-    let context = call::fsopen(fstype).map_err(unknown)?;
+    let context = context(fstype)?;
     with_message(&context, || {
         if let Some(source) = source {
             call::fsconfig_string(&context, "source", source)?;
@@ -156,6 +152,24 @@ pub fn detached(kind: &MountKind, attributes: u64) -> Result<OwnedFd, Failure> {
         call::fsconfig_create(&context)?;
         call::fsmount(&context, attributes)
     })
+}
+
+fn context(fstype: &str) -> Result<OwnedFd, Failure> {
+    call::fsopen(fstype).map_err(|error: CallError| match error.is(libc::ENODEV) {
+        true => Failure { reason: Some(format!("unknown filesystem type {fstype:?}")), ..Failure::from(error) },
+        false => error.into(),
+    })
+}
+
+/// Asks the kernel whether it knows a filesystem type and lets us use it.
+///
+/// # Errors
+/// The kernel's.
+pub fn know(kind: &MountKind) -> Result<(), Failure> {
+    match kind {
+        MountKind::Filesystem { fstype, .. } => context(fstype).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// True for what fsconfig(2) cannot express: long values (an overlay's `lowerdir`) and `iversion`.

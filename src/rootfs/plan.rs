@@ -456,11 +456,22 @@ fn names(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
             findings.problem(Field::new(field), "set without a uts namespace; expected one in linux.namespaces");
         } else if name.len() > 64 {
             findings.problem(Field::new(field), format!("{} bytes long; expected at most 64", name.len()));
+        } else if is_out_of_reach(input, Kind::Uts) {
+            findings.problem(Field::new(field), out_of_reach(Kind::Uts));
         }
         steps.push(Planned::new(step(name.clone()), Field::new(field)));
     };
     add("hostname", &input.spec.hostname, RootfsStep::Hostname);
     add("domainname", &input.spec.domainname, RootfsStep::Domainname);
+}
+
+/// A namespace that was there before belongs to another user namespace than the container's new one.
+fn is_out_of_reach(input: &Input<'_>, kind: Kind) -> bool {
+    input.namespaces.is_new(Kind::User) && input.namespaces.is_joined(kind)
+}
+
+fn out_of_reach(kind: Kind) -> String {
+    format!("set in a joined {kind} namespace, over which a new user namespace has no rights; expected a new {kind} namespace")
 }
 
 fn sysctls(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
@@ -475,6 +486,7 @@ fn sysctls(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
             Some(kind) if !input.namespaces.has(kind) => {
                 findings.problem(field, format!("set without a {kind} namespace of its own; expected one in linux.namespaces"));
             }
+            Some(kind) if is_out_of_reach(input, kind) => findings.problem(field, out_of_reach(kind)),
             Some(_) => steps.push(Planned::new(RootfsStep::Sysctl { path, value: value.clone() }, field)),
         }
     }

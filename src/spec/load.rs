@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::error::{Error, Failure, Problem};
-use crate::sys::CallError;
+use crate::sys::{At, CallError, fs};
 
 use super::{Field, Spec};
 
 /// The largest config.json that is read; real ones have some ten kilobytes.
-const MAX_SIZE: u64 = 16 << 20;
+const MAX_SIZE: usize = 16 << 20;
 
 /// Reads `config.json` of a bundle.
 ///
@@ -21,20 +23,77 @@ pub fn load(bundle: &Path) -> Result<Spec, Error> {
         return Err(failure.hint("the bundle is the directory that holds config.json and the root filesystem").into());
     }
     let path = bundle.join("config.json");
-    parse(&read(&path)?, "config.json")
+    let bytes = read(&path)?;
+    let spec = parse(&bytes, "config.json")?;
+    without_nul(&bytes, &spec, "config.json")?;
+    Ok(spec)
 }
 
-/// Reads a file of bounded size.
+/// Reads a file of bounded size. Only an ordinary file is believed: opening a fifo or a device could wait for ever, or have an effect.
 ///
 /// # Errors
-/// If it cannot be read or is too large.
+/// If it cannot be read, is something else, or is too large.
 pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    let failed = |error: &std::io::Error| Error::from(CallError::from_io("open", format!("{path:?}"), error));
-    let size = std::fs::metadata(path).map_err(|error| failed(&error))?.len();
-    if size > MAX_SIZE {
-        return Err(Error::new("invalid-config", format!("{}: expected at most {MAX_SIZE} bytes, found {size}", path.display())));
+    let failed = |call: CallError| Error::from(CallError::new("open", format!("{path:?}"), call.errno));
+    let expected =
+        |what: &str, found: String| Error::new("invalid-config", format!("{}: expected {what}, found {found}", path.display()));
+    let file = fs::openat(At::Cwd, path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0).map_err(failed)?;
+    let stat = fs::fstat(&file).map_err(failed)?;
+    if !stat.is(libc::S_IFREG) {
+        return Err(expected("a regular file", kind(stat.kind).to_owned()));
     }
-    std::fs::read(path).map_err(|error| failed(&error))
+    fs::read_to_end(&file, MAX_SIZE).map_err(|call| match call.is(libc::EFBIG) {
+        true => expected(&format!("at most {MAX_SIZE} bytes"), "more".to_owned()),
+        false => failed(call),
+    })
+}
+
+/// What a file is that is not a regular one.
+fn kind(mode: u32) -> &'static str {
+    match mode & libc::S_IFMT {
+        libc::S_IFDIR => "a directory",
+        libc::S_IFIFO => "a fifo",
+        libc::S_IFSOCK => "a socket",
+        libc::S_IFCHR | libc::S_IFBLK => "a device",
+        _ => "something else",
+    }
+}
+
+/// Texts that are not handed to the kernel or a program: there a NUL is a character like any other.
+const NOT_C_STRINGS: [&str; 2] = ["annotations", "linux.seccomp.listenerMetadata"];
+
+/// No text may contain a NUL, because it ends where that is when the kernel gets it: a check would see another path than the kernel does.
+///
+/// # Errors
+/// Every text that has one.
+pub fn without_nul<T: serde::Serialize>(bytes: &[u8], value: &T, name: &str) -> Result<(), Error> {
+    // JSON has one way to write it; almost no document does.
+    if !bytes.windows(6).any(|window| window == b"\\u0000") {
+        return Ok(());
+    }
+    let mut problems = Vec::new();
+    if let Ok(tree) = serde_json::to_value(value) {
+        find_nul(&tree, &Field::default(), &mut problems);
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Error::config(name, &problems)) }
+}
+
+fn find_nul(value: &Value, field: &Field, problems: &mut Vec<Problem>) {
+    let contains = |text: &str| Problem::new(field.clone(), format!("{text:?} contains a NUL; expected none"));
+    match value {
+        _ if NOT_C_STRINGS.contains(&field.as_str()) => {}
+        Value::String(text) if text.contains('\0') => problems.push(contains(text)),
+        Value::Array(list) => list.iter().enumerate().for_each(|(index, item)| find_nul(item, &field.index(index), problems)),
+        Value::Object(map) => {
+            for (key, item) in map {
+                if key.contains('\0') {
+                    problems.push(contains(key));
+                }
+                find_nul(item, &field.key(key), problems);
+            }
+        }
+        _ => {}
+    }
 }
 
 /// Parses a document; `name` is how messages call it.
@@ -88,7 +147,21 @@ fn in_words(expected: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    #![allow(clippy::unwrap_used)]
+    use super::{Spec, parse, plain, without_nul};
+
+    #[test]
+    fn a_nul_is_found_wherever_it_is() {
+        let text = r#"{"hostname": "a\u0000b", "annotations": {"a": "\u0000"}, "linux": {"sysctl": {"k\u0000": "v"},
+            "seccomp": {"defaultAction": "\u0000", "listenerMetadata": "\u0000"}}, "mounts": [{"destination": "/\u0000"}]}"#;
+        let spec: Spec = parse(text.as_bytes(), "config.json").unwrap();
+        let said = without_nul(text.as_bytes(), &spec, "config.json").unwrap_err().message;
+        let fields: Vec<&str> = said.split("; config.json: ").map(|part| part.split(": ").next().unwrap()).collect();
+        assert_eq!(said.matches("contains a NUL").count(), 4, "{said}");
+        for field in ["hostname", "mounts[0].destination", "linux.sysctl", "linux.seccomp.defaultAction"] {
+            assert!(said.contains(&format!("config.json: {field}: ")), "{field} in {fields:?}");
+        }
+    }
 
     #[test]
     fn types_in_words() {

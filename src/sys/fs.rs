@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{At, CallError, CallResult, c_path, check, check_fd, check_int};
+use super::{At, CallError, CallResult, c_path, check, check_fd, check_int, flags as words};
 
 /// How openat2(2) resolves a path.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,7 +37,8 @@ pub fn openat2(at: At<'_>, path: &Path, flags: i32, mode: u32, resolve: Resolve)
     loop {
         // SAFETY: `name` and `how` outlive the call, the size is that of `how`.
         let ret = unsafe { libc::syscall(libc::SYS_openat2, at.raw(), name.as_ptr(), &raw const how, size_of_val(&how)) };
-        let result = check_fd(ret, "openat2", || format!("{at}, {path:?}, {flags:#o}, {:#x}", how.resolve));
+        let result =
+            check_fd(ret, "openat2", || format!("{at}, {path:?}, {}, {}", words::open(flags), words::resolve(how.resolve)));
         match result {
             Err(error) if (error.is(libc::EAGAIN) || error.is(libc::EINTR)) && tries < 128 => tries += 1,
             other => return other,
@@ -54,7 +55,7 @@ pub fn openat(at: At<'_>, path: &Path, flags: i32, mode: u32) -> CallResult<Owne
     loop {
         // SAFETY: `name` outlives the call.
         let ret = unsafe { libc::openat(at.raw(), name.as_ptr(), flags | libc::O_CLOEXEC, mode) };
-        match check_fd(ret, "openat", || format!("{at}, {path:?}, {flags:#o}")) {
+        match check_fd(ret, "openat", || format!("{at}, {path:?}, {}", words::open(flags))) {
             Err(error) if error.is(libc::EINTR) => {}
             other => return other,
         }

@@ -9,6 +9,7 @@ pub mod bpf;
 pub mod cred;
 pub mod errno;
 pub mod exe;
+mod flags;
 pub mod fs;
 pub mod libseccomp;
 pub mod mount;

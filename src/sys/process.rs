@@ -51,7 +51,7 @@ pub fn clone3(request: &CloneArgs<'_>) -> CallResult<Cloned> {
     // SAFETY: `args` and the pidfd it points at outlive the call; without CLONE_VM and with a null stack the child runs
     // on a copy of our memory, as after fork(2). The process has one thread.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of_val(&args)) };
-    let pid = check_int(ret, "clone3", || format!("{{flags={:#x}}}", args.flags))?;
+    let pid = check_int(ret, "clone3", || format!("{{flags={}}}", super::flags::clone(request.flags)))?;
     if pid == 0 {
         return Ok(Cloned::Child);
     }
