@@ -90,7 +90,7 @@ pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Fa
     if let Some(record) = &record {
         record.resctrl.as_ref().map_or(Ok(()), resctrl::group::remove)?;
         unmount(record, log);
-        if record.phase != Phase::Creating {
+        if record.phase != Phase::Creating || record.hooks_begun {
             poststop(record, log);
         }
     }

@@ -124,6 +124,7 @@ fn launch(args: &Args, container: Container, globals: &Globals) -> Result<i32, E
     let launch = Launch {
         plan: &plan,
         log: &globals.log,
+        strict: globals.strict,
         directory: None,
         record: &mut record,
         handles,

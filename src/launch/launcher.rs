@@ -90,6 +90,8 @@ pub struct Launch<'a> {
     pub plan: &'a Plan,
     /// Where warnings go.
     pub log: &'a Log,
+    /// Warnings are errors.
+    pub strict: bool,
     /// The container's directory, unless this is an exec.
     pub directory: Option<&'a Directory>,
     /// The container's record.
@@ -274,13 +276,21 @@ impl Walk<'_> {
             }
             LauncherStep::AwaitBirth => self.await_birth(),
             LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
-            LauncherStep::MoveNetDevice(device) => netdev::move_into(device, self.pid()?, &self.launch.handles.procfs),
+            LauncherStep::CompareIdMap(map) => {
+                let different = idmap::compare(map, self.pid()?, &self.launch.handles.procfs)?;
+                different.map_or(Ok(()), |text| self.warn(&text))
+            }
+            LauncherStep::MoveNetDevice(device) => {
+                let warnings = netdev::move_into(device, self.pid()?, &self.launch.handles.procfs)?;
+                warnings.iter().try_for_each(|warning| self.warn(warning))
+            }
             LauncherStep::MakeResctrl(plan) => resctrl::group::make(plan),
             LauncherStep::JoinResctrl { tasks } => Ok(resctrl::group::join(tasks, self.pid()?)?),
             LauncherStep::JoinCgroups => self.join_cgroups(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),
             LauncherStep::Hooks(steps) => {
+                self.record_that_hooks_begin()?;
                 let state = self.launch.plan.hook_state("created", self.pid()?);
                 let bundle = fs::openat(crate::sys::At::Cwd, &self.launch.plan.bundle, libc::O_PATH | libc::O_DIRECTORY, 0)?;
                 hooks::run_all(steps, &state, Some(&bundle))
@@ -335,10 +345,17 @@ impl Walk<'_> {
         let Some(survey) = self.launch.survey.take() else { return Ok(()) };
         let cgroup = survey.create()?;
         let warnings = cgroup.apply(&self.launch.plan.cgroup)?;
-        for warning in warnings {
-            self.launch.log.warning(&warning.to_string());
-        }
         self.launch.cgroup = Some(cgroup);
+        warnings.iter().try_for_each(|warning| self.warn(&warning.to_string()))
+    }
+
+    /// Something is not as the config says: shown now, kept for `state`, and with `--strict` the end.
+    fn warn(&mut self, text: &str) -> Result<(), Failure> {
+        if self.launch.strict {
+            return Err(Failure::because(format!("{text} (--strict)")));
+        }
+        self.launch.log.warning(text);
+        self.launch.record.warnings.push(text.to_owned());
         Ok(())
     }
 
@@ -443,7 +460,7 @@ impl Walk<'_> {
     fn expect(&mut self, expected: &FromInit) -> Result<(), Failure> {
         loop {
             match self.next()? {
-                Some((FromInit::Warned(text), _)) => self.launch.log.warning(&text),
+                Some((FromInit::Warned(text), _)) => self.warn(&text)?,
                 Some((FromInit::Failed(failure), _)) => {
                     self.heard = true;
                     return Err(*failure);
@@ -496,6 +513,16 @@ impl Walk<'_> {
         }
     }
 
+    /// From here on the end of the container is the poststop hooks' business, too (runtime.md, "Lifecycle", steps 3 to 5).
+    fn record_that_hooks_begin(&mut self) -> Result<(), Failure> {
+        let record = &mut self.launch.record;
+        if record.hooks_begun || record.poststop.is_empty() {
+            return Ok(());
+        }
+        record.hooks_begun = true;
+        self.launch.directory.map_or(Ok(()), |directory| directory.write_record(record))
+    }
+
     fn record(&mut self) -> Result<(), Failure> {
         let pid = self.pid()?;
         let (_, start_time) = self.launch.handles.procfs.process_stat(pid)?;
@@ -509,7 +536,7 @@ impl Walk<'_> {
     fn await_end(&mut self) -> Result<(), Failure> {
         loop {
             match self.next()? {
-                Some((FromInit::Warned(text), _)) => self.launch.log.warning(&text),
+                Some((FromInit::Warned(text), _)) => self.warn(&text)?,
                 Some((FromInit::Failed(failure), _)) => return Err(*failure),
                 Some((message, _)) => return Err(Failure::because(format!("expected the end of the link, got {message}"))),
                 None => return Ok(()),
