@@ -37,9 +37,12 @@ mod crash;
 mod ctx;
 mod events;
 mod exec;
+mod fields;
 mod hooks;
 mod idmap;
+mod lenient;
 mod lifecycle;
+mod limits;
 mod list;
 mod namespaces;
 mod netdev;
@@ -56,6 +59,7 @@ mod stress;
 mod systemd;
 mod terminal;
 mod user;
+mod words;
 
 const ALL: &[&[runner::Test]] = &[
     lifecycle::TESTS,
@@ -68,11 +72,15 @@ const ALL: &[&[runner::Test]] = &[
     idmap::TESTS,
     options::TESTS,
     process::TESTS,
+    fields::TESTS,
+    lenient::TESTS,
     numa::TESTS,
     seccomp::TESTS,
+    words::TESTS,
     terminal::TESTS,
     hooks::TESTS,
     cgroups::TESTS,
+    limits::TESTS,
     rootless::TESTS,
     list::TESTS,
     security::TESTS,
