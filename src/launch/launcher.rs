@@ -276,25 +276,14 @@ impl Walk<'_> {
             }
             LauncherStep::AwaitBirth => self.await_birth(),
             LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
-            LauncherStep::CompareIdMap(map) => {
-                let different = idmap::compare(map, self.pid()?, &self.launch.handles.procfs)?;
-                different.map_or(Ok(()), |text| self.warn(&text))
-            }
-            LauncherStep::MoveNetDevice(device) => {
-                let warnings = netdev::move_into(device, self.pid()?, &self.launch.handles.procfs)?;
-                warnings.iter().try_for_each(|warning| self.warn(warning))
-            }
+            LauncherStep::CompareIdMap(map) => self.compare_ids(map),
+            LauncherStep::MoveNetDevice(device) => self.move_device(device),
             LauncherStep::MakeResctrl(plan) => resctrl::group::make(plan),
             LauncherStep::JoinResctrl { tasks } => Ok(resctrl::group::join(tasks, self.pid()?)?),
             LauncherStep::JoinCgroups => self.join_cgroups(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),
-            LauncherStep::Hooks(steps) => {
-                self.record_that_hooks_begin()?;
-                let state = self.launch.plan.hook_state("created", self.pid()?);
-                let bundle = fs::openat(crate::sys::At::Cwd, &self.launch.plan.bundle, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-                hooks::run_all(steps, &state, Some(&bundle))
-            }
+            LauncherStep::Hooks(steps) => self.hooks(steps),
             LauncherStep::Record => self.record(),
             LauncherStep::WritePidFile { path } => write_pid_file(path, self.pid()?),
             LauncherStep::AwaitEnd(start) => {
@@ -511,6 +500,23 @@ impl Walk<'_> {
             Some((message, _)) => Err(Failure::because(format!("expected message Born, got {message}"))),
             None => Err(self.vanished("Born")),
         }
+    }
+
+    fn compare_ids(&mut self, map: &idmap::IdMap) -> Result<(), Failure> {
+        let different = idmap::compare(map, self.pid()?, &self.launch.handles.procfs)?;
+        different.map_or(Ok(()), |text| self.warn(&text))
+    }
+
+    fn move_device(&mut self, device: &netdev::NetDevice) -> Result<(), Failure> {
+        let warnings = netdev::move_into(device, self.pid()?, &self.launch.handles.procfs)?;
+        warnings.iter().try_for_each(|warning| self.warn(warning))
+    }
+
+    fn hooks(&mut self, steps: &[hooks::HookStep]) -> Result<(), Failure> {
+        self.record_that_hooks_begin()?;
+        let state = self.launch.plan.hook_state("created", self.pid()?);
+        let bundle = fs::openat(crate::sys::At::Cwd, &self.launch.plan.bundle, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        hooks::run_all(steps, &state, Some(&bundle))
     }
 
     /// From here on the end of the container is the poststop hooks' business, too (runtime.md, "Lifecycle", steps 3 to 5).
