@@ -93,12 +93,10 @@ fn every_architecture_of_this_byte_order(ctx: &Ctx) -> Outcome {
         c["linux"]["seccomp"]["architectures"] = arches(&little);
     });
     assert_eq!(output, "EOPNOTSUPP\n");
+    let container = ctx.container(ctx.bundle(|c| seccomp(c, rule)));
     for name in big {
-        let output = ctx.run(|c| {
-            seccomp(c, rule.clone());
-            c["linux"]["seccomp"]["architectures"] = arches(&[name]);
-        });
-        output.exits(1).refused("expected an architecture with this machine's byte order");
+        container.bundle.edit(|c| c["linux"]["seccomp"]["architectures"] = arches(&[name]));
+        container.run().exits(1).refused("expected an architecture with this machine's byte order");
     }
     Pass
 }
