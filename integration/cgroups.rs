@@ -39,23 +39,23 @@ tests! {
     }
 }
 
-fn unified() -> bool {
+pub fn unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 /// The folder of a cgroup in this controller's hierarchy.
-fn folder(controller: &str, path: &str) -> PathBuf {
+pub fn folder(controller: &str, path: &str) -> PathBuf {
     let mount = if unified() { "/sys/fs/cgroup".to_owned() } else { format!("/sys/fs/cgroup/{controller}") };
     Path::new(&mount).join(path.trim_start_matches('/'))
 }
 
 /// The value of a cgroup file, which has one name per hierarchy version.
-fn value(controller: &str, path: &str, v1: &str, v2: &str) -> String {
+pub fn value(controller: &str, path: &str, v1: &str, v2: &str) -> String {
     read(&folder(controller, path).join(if unified() { v2 } else { v1 })).trim().to_owned()
 }
 
 /// A created container in a cgroup of this path, with these resources.
-fn limited<'c>(ctx: &'c Ctx<'c>, path: &str, resources: serde_json::Value) -> Container<'c> {
+pub fn limited<'c>(ctx: &'c Ctx<'c>, path: &str, resources: serde_json::Value) -> Container<'c> {
     ctx.create(|c| {
         c["linux"]["cgroupsPath"] = json!(path);
         c["linux"]["resources"] = resources;

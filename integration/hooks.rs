@@ -19,10 +19,13 @@ tests! {
         the_environment_is_empty_by_default,
         the_working_directory_is_the_bundle,
         arguments_begin_with_the_name,
+        hooks_of_the_container_know_the_pid_that_it_has_there,
         hooks_of_the_container_run_in_its_namespaces,
         start_container_sees_the_root_file_system,
         a_failing_create_hook_leaves_nothing,
         a_failing_hook_is_named_with_what_it_said,
+        poststop_hooks_follow_a_failed_hook,
+        no_hook_follows_a_failure_before_the_first,
         a_failing_start_container_hook_ends_the_container,
         a_failing_poststart_hook_ends_the_container,
         a_failing_poststop_hook_is_a_warning,
@@ -165,6 +168,22 @@ fn hooks_of_the_container_run_in_its_namespaces(ctx: &Ctx) -> Outcome {
     Pass
 }
 
+/// runtime.md, "State": the pid as seen by the container.
+fn hooks_of_the_container_know_the_pid_that_it_has_there(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 passes the host's");
+    let log = ctx.host_dir("log", "file", "");
+    let container = ctx.running(|c| {
+        config::mount(c, "bind", &log, &log, &["bind"]);
+        hooks(c, "createContainer", &[&format!("cat > {log}/createContainer")]);
+        hooks(c, "startContainer", &[&format!("cat > {log}/startContainer")]);
+    });
+    for kind in ["createContainer", "startContainer"] {
+        let state: Value = serde_json::from_str(&read(Path::new(&log).join(kind).as_ref())).unwrap();
+        assert_eq!((&state["pid"], &state["id"]), (&json!(1), &json!(container.id)), "{kind}");
+    }
+    Pass
+}
+
 fn start_container_sees_the_root_file_system(ctx: &Ctx) -> Outcome {
     let container = ctx.create(|c| {
         config::shell(c, "cat /tmp/mark; sleep 1000");
@@ -198,9 +217,41 @@ fn a_failing_start_container_hook_ends_the_container(ctx: &Ctx) -> Outcome {
         config::shell(c, "echo must not run");
         hooks(c, "startContainer", &["exit 3"]);
     });
-    container.start();
-    container.wait_for("stopped");
+    container.start().exits(1).refused("startContainer");
+    container.verb("state").refused("does not exist");
     assert!(!container.printed().contains("must not run"));
+    Pass
+}
+
+/// runtime.md, "Lifecycle", steps 3 to 9 and 13: whatever hook fails before, the poststop hooks run when the container is gone.
+fn poststop_hooks_follow_a_failed_hook(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 leaves some of it to delete");
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
+        let log = ctx.path(kind);
+        let mut container = ctx.container(ctx.bundle(|c| {
+            hooks(c, kind, &["exit 3"]);
+            hooks(c, "poststop", &[&format!("grep -o stopped >> {log}")]);
+        }));
+        let created = container.create();
+        let failed = if created.code == 0 { container.start() } else { created };
+        failed.exits(1).refused(kind);
+        assert_eq!(read(log.as_ref()), "stopped\n", "{kind}");
+        container.verb("state").refused("does not exist");
+    }
+    Pass
+}
+
+/// "Generating an error MUST leave the state of the environment as if the operation were never attempted."
+fn no_hook_follows_a_failure_before_the_first(ctx: &Ctx) -> Outcome {
+    let log = ctx.path("log");
+    let mut container = ctx.container(ctx.bundle(|c| {
+        c["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "ipc");
+        crate::config::namespace(c, "ipc", Some("/nonexistent/ipc"));
+        hooks(c, "createRuntime", &["true"]);
+        hooks(c, "poststop", &[&format!("echo poststop >> {log}")]);
+    }));
+    container.create().exits(1);
+    assert_eq!(read(log.as_ref()), "");
     Pass
 }
 
@@ -210,6 +261,7 @@ fn a_failing_poststart_hook_ends_the_container(ctx: &Ctx) -> Outcome {
     let pid = container.pid();
     container.start().exits(1).refused("poststart");
     ctx.wait_until("the program is gone", || !Path::new(&format!("/proc/{pid}/fd/0")).exists());
+    container.verb("state").refused("does not exist");
     Pass
 }
 

@@ -17,6 +17,7 @@ tests! {
         recursive_and_not,
         a_map_on_a_tmpfs,
         a_map_on_a_tmpfs_in_a_user_namespace,
+        copies_in_a_mapped_tmpfs_keep_their_owners,
         a_filesystem_without_support_says_so,
         maps_come_in_pairs,
         a_map_that_nobody_gives_is_refused,
@@ -126,6 +127,44 @@ fn a_map_on_a_tmpfs_in_a_user_namespace(ctx: &Ctx) -> Outcome {
         return Skip("this kernel does not map ids of a tmpfs (Linux 6.3)".to_owned());
     }
     assert_eq!(output.ok().stdout, "0:0\n0:0\n");
+    Pass
+}
+
+/// What belonged to somebody before the mount belongs to the same one in it.
+fn copies_in_a_mapped_tmpfs_keep_their_owners(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know mapped ids");
+    let copied = |map: Option<Value>| {
+        let container = ctx.container(ctx.bundle(|c| {
+            config::shell(c, "stat -c '%u:%g:%a' /data /data/sub /data/sub/file");
+            config::mount(c, "tmpfs", "tmpfs", "/data", &["idmap", "tmpcopyup"]);
+            match map {
+                Some(map) => {
+                    let mount = c["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+                    mount["uidMappings"] = map.clone();
+                    mount["gidMappings"] = map;
+                }
+                None => user_namespace(c),
+            }
+        }));
+        let shift = if container.bundle.config()["linux"]["uidMappings"].is_array() { 100_000 } else { 0 };
+        let place = container.bundle.rootfs("/data");
+        fs::create_dir(place.join("sub")).unwrap();
+        fs::write(place.join("sub/file"), "x").unwrap();
+        for (name, owner) in [("", 0), ("sub", 7), ("sub/file", 8)] {
+            let id = Some(shift + owner);
+            std::os::unix::fs::chown(place.join(name), id, id).unwrap();
+        }
+        container.run()
+    };
+    let mapped = copied(None);
+    if mapped.stderr.contains("EINVAL") {
+        return Skip("this kernel does not map ids of a tmpfs (Linux 6.3)".to_owned());
+    }
+    assert_eq!(mapped.ok().lines(), ["0:0:755", "7:7:755", "8:8:644"]);
+    let own = copied(Some(json!([id_map(0, 0, 10)])));
+    assert_eq!(own.ok().lines(), ["0:0:755", "7:7:755", "8:8:644"]);
+    // Nobody in there can be the owner that the copies had.
+    copied(Some(json!([id_map(0, 5000, 10)]))).exits(1).refused("its map has to give ids to the owners of all that is copied");
     Pass
 }
 

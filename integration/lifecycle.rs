@@ -33,6 +33,10 @@ tests! {
         stopped_while_nobody_has_reaped_init,
         a_container_without_a_process_is_made_and_removed,
         a_signal_right_after_start_finds_its_handler,
+        creating_is_seen_from_another_process,
+        every_operation_needs_an_id,
+        everything_but_the_program_is_there_after_create,
+        what_is_paused_is_not_deleted,
         a_bundle_that_is_its_own_root,
     }
     Root { a_lost_config_json_does_not_matter_to_delete }
@@ -301,4 +305,57 @@ fn field(pid: u64, name: &str) -> String {
 /// True while the process exists and is no zombie.
 fn alive(pid: u64) -> bool {
     !matches!(field(pid, "State").chars().next(), None | Some('Z' | 'X'))
+}
+
+/// runtime.md, "State": `creating`, until create is done. Nothing may be done to it meanwhile.
+fn creating_is_seen_from_another_process(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 writes its record last");
+    let go = ctx.path("go");
+    let container = ctx.container(ctx.bundle(|c| {
+        let script = format!("for i in $(seq 500); do test -e {go} && exit 0; sleep 0.02; done; exit 1");
+        c["hooks"]["createRuntime"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }]);
+    }));
+    let create = ctx.rt_command(&["create", "--bundle", container.bundle.path(), &container.id]).spawn();
+    ctx.wait_until("the container appears", || container.verb("state").code == 0);
+    assert_eq!(container.status(), "creating");
+    let another = ctx.rt(&["create", "--bundle", container.bundle.path(), &container.id]);
+    another.refused("already exists");
+    container.kill("KILL").refused("");
+    assert_eq!(container.status(), "creating");
+    std::fs::write(&go, "").unwrap();
+    create.wait().ok();
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    Pass
+}
+
+fn every_operation_needs_an_id(ctx: &Ctx) -> Outcome {
+    for verb in ["state", "create", "start", "kill", "delete"] {
+        let output = ctx.rt(&[verb]);
+        assert_ne!(output.code, 0, "{output}");
+    }
+    Pass
+}
+
+/// runtime.md, "Create": all properties but `process` are applied, and `process.args` is not.
+fn everything_but_the_program_is_there_after_create(ctx: &Ctx) -> Outcome {
+    let container = ctx.create(|c| {
+        crate::config::shell(c, "touch /data/ran; sleep 1000");
+        crate::config::mount(c, "tmpfs", "tmpfs", "/tmp", &["size=1m"]);
+    });
+    assert_eq!(container.sh("hostname; stat -f -c %T /tmp; test -e /data/ran || echo waiting"), "inside\ntmpfs\nwaiting");
+    container.start().ok();
+    ctx.wait_until("the program runs", || container.bundle.rootfs("/data/ran").exists());
+    Pass
+}
+
+fn what_is_paused_is_not_deleted(ctx: &Ctx) -> Outcome {
+    let container = ctx.running(|_| {});
+    if container.verb("pause").code != 0 {
+        return crate::runner::Outcome::Skip("no control group to freeze".to_owned());
+    }
+    container.delete().refused("");
+    assert_eq!(container.status(), "paused");
+    container.verb("resume").ok();
+    Pass
 }

@@ -17,6 +17,7 @@ tests! {
         list_without_a_container,
         ps_as_json_is_an_array_of_pids,
         features_is_json_with_nothing_else,
+        features_has_every_property_of_the_specification,
         features_knows_the_hooks_and_namespaces,
         spec_writes_a_config_that_runs,
         spec_does_not_overwrite,
@@ -100,6 +101,18 @@ fn features_is_json_with_nothing_else(ctx: &Ctx) -> Outcome {
     assert_eq!(output.stderr, "");
     assert_eq!(features["ociVersionMin"], "1.0.0");
     assert!(features["ociVersionMax"].as_str().unwrap().starts_with("1."), "{features}");
+    Pass
+}
+
+/// The properties of the schema, which tests/support/extract wrote down.
+fn features_has_every_property_of_the_specification(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 knows fewer");
+    let features = ctx.rt(&["features"]).ok().json();
+    let facts = include_str!("../tests/support/spec.txt");
+    for path in facts.lines().filter_map(|line| line.strip_prefix("property features ")) {
+        let found = features.pointer(&format!("/{}", path.replace('.', "/")));
+        assert!(found.is_some_and(|value| !value.is_null()), "{path}");
+    }
     Pass
 }
 

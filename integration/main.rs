@@ -41,12 +41,15 @@ mod effects;
 mod events;
 mod exec;
 mod features;
+mod fields;
 mod generate;
 mod hierarchy;
 mod hooks;
 mod idmap;
 mod leftovers;
+mod lenient;
 mod lifecycle;
+mod limits;
 mod list;
 mod namespaces;
 mod netdev;
@@ -65,6 +68,7 @@ mod systemd;
 mod terminal;
 mod update;
 mod user;
+mod words;
 
 const ALL: &[&[runner::Test]] = &[
     lifecycle::TESTS,
@@ -77,8 +81,11 @@ const ALL: &[&[runner::Test]] = &[
     idmap::TESTS,
     options::TESTS,
     process::TESTS,
+    fields::TESTS,
+    lenient::TESTS,
     numa::TESTS,
     seccomp::TESTS,
+    words::TESTS,
     terminal::TESTS,
     hooks::TESTS,
     cgroups::TESTS,
@@ -86,6 +93,7 @@ const ALL: &[&[runner::Test]] = &[
     effects::TESTS,
     update::TESTS,
     leftovers::TESTS,
+    limits::TESTS,
     rootless::TESTS,
     delegation::TESTS,
     list::TESTS,

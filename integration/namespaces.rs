@@ -30,6 +30,7 @@ tests! {
         user_namespace_maps_are_as_configured,
         a_user_namespace_owns_the_others,
         a_rootfs_behind_a_private_folder_works_in_a_user_namespace,
+        maps_that_are_not_those_of_the_joined_namespace_are_a_warning,
         a_user_namespace_is_joined_by_path,
         time_namespace_offsets,
         time_offsets_without_a_time_namespace_are_refused,
@@ -254,4 +255,25 @@ fn mapped(config: &mut serde_json::Value) {
 /// cgroup v1 cannot be mounted by a user namespace's root without a cgroup namespace of its own.
 fn own_dev(config: &mut serde_json::Value) {
     config::without_mount(config, "/sys/fs/cgroup");
+}
+
+/// The map of a namespace that is joined is what it is.
+fn maps_that_are_not_those_of_the_joined_namespace_are_a_warning(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc has no such check");
+    let owner = ctx.running(mapped);
+    let path = format!("/proc/{}/ns/user", owner.pid());
+    let joined = |host: u32| {
+        let output = ctx.run(|c| {
+            c["process"]["args"] = json!(["/bin/true"]);
+            let map = json!([id_map(0, host, 1000), id_map(1000, host + 1000, 64_536)]);
+            config::in_user_namespace(c, map.clone(), map);
+            config::namespace(c, "user", Some(&path));
+            own_dev(c);
+        });
+        output.ok().stderr
+    };
+    assert_eq!(joined(200_000), "", "the same in other words");
+    let warned = joined(300_000);
+    assert!(warned.contains("linux.uidMappings: not those of the user namespace that is joined"), "{warned}");
+    Pass
 }

@@ -9,6 +9,9 @@ use crate::runner::Outcome::{self, Pass, Skip};
 tests! {
     Root {
         a_device_moves_with_its_addresses,
+        a_device_keeps_its_routes,
+        a_route_without_its_gateway_is_a_warning,
+        a_sysctl_of_a_moved_device_finds_it,
         a_device_gets_another_name,
         a_template_finds_a_free_name,
         a_joined_namespace_gets_it_too,
@@ -72,6 +75,88 @@ fn a_device_moves_with_its_addresses(ctx: &Ctx) -> Outcome {
     assert!(output.contains("inet 192.0.2.7/24") && output.contains("inet6 2001:db8::7/64"), "{output}");
     assert!(!output.contains("192.0.2.8") && !output.contains("169.254.3.3"), "neither permanent nor global: {output}");
     assert!(output.contains(",UP") && output.ends_with("1357\n"), "{output}");
+    Pass
+}
+
+/// Those that somebody has made; the kernel makes the others from the addresses.
+fn a_device_keeps_its_routes(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let pair = pair!(ctx);
+    let name = &pair.device;
+    for arguments in [
+        &["ip", "addr", "add", "198.18.7.7/24", "dev", name][..],
+        &["ip", "-6", "addr", "add", "2001:db8:7::7/64", "dev", name, "nodad"],
+        &["ip", "link", "set", name, "up"],
+        &["ip", "link", "set", &pair.peer, "up"],
+        &["ip", "route", "add", "198.18.9.0/24", "via", "198.18.8.1", "dev", name, "onlink", "metric", "77"],
+        &["ip", "route", "add", "198.18.8.1/32", "dev", name, "src", "198.18.7.7"],
+        &["ip", "route", "add", "198.18.10.0/24", "via", "198.18.7.1", "dev", name, "table", "1007"],
+        &["ip", "-6", "route", "add", "2001:db8:8::/64", "via", "2001:db8:7::1", "dev", name],
+    ] {
+        ctx.command(arguments).run().ok();
+    }
+    let container = ctx.running(|c| c["linux"]["netDevices"] = json!({ name: { "name": "inside0" } }));
+    let pid = container.pid().to_string();
+    let show = |arguments: &[&str]| {
+        let argv = [&["nsenter", "-t", &pid, "-n", "ip"][..], arguments].concat();
+        ctx.command(&argv).run().ok().stdout
+    };
+    let main = show(&["route", "show"]);
+    assert!(main.contains("198.18.9.0/24 via 198.18.8.1 dev inside0 metric 77 onlink"), "{main}");
+    assert!(main.contains("198.18.8.1 dev inside0 scope link src 198.18.7.7"), "{main}");
+    assert_eq!(main.matches("198.18.7.0/24").count(), 1, "{main}");
+    assert!(show(&["route", "show", "table", "1007"]).contains("198.18.10.0/24 via 198.18.7.1 dev inside0"));
+    assert!(show(&["-6", "route", "show"]).contains("2001:db8:8::/64 via 2001:db8:7::1 dev inside0"));
+    Pass
+}
+
+/// Its address has an end, and is not kept.
+fn a_route_without_its_gateway_is_a_warning(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let pair = pair!(ctx);
+    let name = &pair.device;
+    for arguments in [
+        &["ip", "addr", "add", "198.18.17.7/24", "dev", name, "valid_lft", "1000", "preferred_lft", "1000"][..],
+        &["ip", "link", "set", name, "up"],
+        &["ip", "route", "add", "198.18.19.0/24", "via", "198.18.17.1", "dev", name],
+    ] {
+        ctx.command(arguments).run().ok();
+    }
+    let output = ctx.run(|c| {
+        c["process"]["args"] = json!(["/bin/true"]);
+        c["linux"]["netDevices"] = json!({ name: {} });
+    });
+    let text = format!("a route of network device {name}, 198.18.19.0/24 via 198.18.17.1, is not kept");
+    assert!(output.ok().stderr.contains(&text), "{text}");
+    Pass
+}
+
+/// In every way in which a container comes to its network: made, joined, and joined with a user namespace.
+fn a_sysctl_of_a_moved_device_finds_it(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let maps = |c: &mut serde_json::Value| {
+        let map = json!([config::id_map(0, 100_000, 65536)]);
+        config::in_user_namespace(c, map.clone(), map);
+        config::without_mount(c, "/sys/fs/cgroup");
+    };
+    let settings = |c: &mut serde_json::Value, device: &str| {
+        config::shell(c, "cat /proc/sys/net/ipv4/conf/inside0/rp_filter");
+        c["linux"]["netDevices"] = json!({ device: { "name": "inside0" } });
+        c["linux"]["sysctl"] = json!({ "net.ipv4.conf.inside0.rp_filter": "2" });
+    };
+    let pair = pair!(ctx);
+    assert_eq!(ctx.run(|c| settings(c, &pair.device)).ok().text(), "2");
+    let pair = pair!(ctx);
+    let owner = ctx.running(maps);
+    let path = |kind: &str| format!("/proc/{}/ns/{kind}", owner.pid());
+    let output = ctx.run(|c| {
+        maps(c);
+        config::without_mount(c, "/sys");
+        config::namespace(c, "user", Some(&path("user")));
+        config::namespace(c, "network", Some(&path("net")));
+        settings(c, &pair.device);
+    });
+    assert_eq!(output.ok().text(), "2");
     Pass
 }
 

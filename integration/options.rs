@@ -17,8 +17,12 @@ tests! {
         a_remount_changes_what_it_names,
         a_remount_changes_the_filesystem,
         a_folder_is_not_the_requested_device,
+        a_remount_of_a_bind_mount_changes_the_mount_alone,
+        options_that_mean_nothing_are_a_warning,
     }
     Root {
+        recursive_words_that_set,
+        mandatory_locks_are_no_more,
         words_that_clear,
         recursive_words_that_clear,
         recursive_access_times,
@@ -232,5 +236,73 @@ fn intel_rdt_without_resctrl_is_refused(ctx: &Ctx) -> Outcome {
         return Outcome::Skip("resctrl is mounted".to_owned());
     }
     ctx.run(|c| c["linux"]["intelRdt"] = json!({ "closID": "gold" })).exits(1).refused("ntel");
+    Pass
+}
+
+/// mount(2), `MS_REMOUNT | MS_BIND`: the attributes of the mount change, its filesystem does not.
+fn a_remount_of_a_bind_mount_changes_the_mount_alone(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 clears what a remount does not repeat");
+    let output = ctx.run(|c| {
+        config::shell(c, "cat /proc/self/mountinfo");
+        config::mount(c, "tmpfs", "tmpfs", "/tmp", &["nosuid", "nodev", "size=1m"]);
+        config::mount(c, "", "", "/tmp", &["remount", "bind", "ro", "size=2m"]);
+    });
+    let output = output.ok();
+    let (mut found, filesystem) = flags(&output.stdout, "/tmp");
+    found.sort_unstable();
+    assert_eq!(found, ["nodev", "nosuid", "relatime", "ro"]);
+    assert!(filesystem.contains(&"rw".to_owned()) && filesystem.contains(&"size=1024k".to_owned()), "{filesystem:?}");
+    assert!(output.stderr.contains("size means nothing on a remount of a bind mount"), "{output}");
+    Pass
+}
+
+fn options_that_mean_nothing_are_a_warning(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 refuses");
+    let source = ctx.host_dir("source", "file", "");
+    let output = ctx.run(|c| {
+        c["process"]["args"] = json!(["/bin/true"]);
+        config::mount(c, "bind", &source, "/mnt", &["bind", "mode=700", "lazytime"]);
+    });
+    assert!(output.ok().stderr.contains("mode, lazytime means nothing on a bind mount and is left out"));
+    Pass
+}
+
+fn recursive_words_that_set(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know all of them");
+    let source = ctx.host_dir("source", "file", "");
+    let below = format!("mkdir {source}/below && mount -t tmpfs tmpfs {source}/below");
+    let cases: [(&str, &[&str]); 7] = [
+        ("rro", &["ro", "relatime"]),
+        ("rnosuid", &["rw", "nosuid", "relatime"]),
+        ("rnodev", &["rw", "nodev", "relatime"]),
+        ("rnoexec", &["rw", "noexec", "relatime"]),
+        ("rnosymfollow", &["rw", "relatime", "nosymfollow"]),
+        ("rnorelatime", &["rw", "relatime"]),
+        ("rrelatime", &["rw", "relatime"]),
+    ];
+    let text = prepared(ctx, &below, |c| {
+        for (word, _) in cases {
+            config::mount(c, "bind", &source, &format!("/mnt/{word}"), &["rbind", word]);
+        }
+    });
+    for (word, expected) in cases {
+        for point in [format!("/mnt/{word}"), format!("/mnt/{word}/below")] {
+            assert_eq!(flags(&text, &point).0, expected, "{point}");
+        }
+    }
+    Pass
+}
+
+/// Since Linux 5.15 the kernel takes `mand` and does nothing: it shows it for whom it may.
+fn mandatory_locks_are_no_more(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 fails where the kernel does");
+    let found = tmpfs_each(ctx, &[&["mand"], &["nomand"]]);
+    assert_eq!(found[0].0, ["rw", "relatime"]);
+    assert!(!found[1].1.contains(&"mand".to_owned()), "{found:?}");
+    let output = ctx.run(|c| {
+        c["process"]["args"] = json!(["/bin/true"]);
+        config::mount(c, "tmpfs", "tmpfs", "/tmp", &["mand"]);
+    });
+    assert!(output.ok().stderr.contains("mounts[7].options: mand has no effect"));
     Pass
 }

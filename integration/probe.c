@@ -33,6 +33,37 @@ static int do_syscall(char **argv) {
 	return 0;
 }
 
+/* sched: prints policy, flags, nice value, priority, runtime, deadline and period of this process. */
+static int do_sched(void) {
+	struct {
+		unsigned size, policy;
+		unsigned long long flags;
+		int nice;
+		unsigned priority;
+		unsigned long long runtime, deadline, period;
+	} a = {0};
+	if (syscall(SYS_sched_getattr, 0, &a, sizeof a, 0) < 0) die("sched_getattr");
+	printf("%u %llu %d %u %llu %llu %llu\n", a.policy, a.flags, a.nice, a.priority, a.runtime, a.deadline, a.period);
+	return 0;
+}
+
+/* ioprio: prints class and level of this process. */
+static int do_ioprio(void) {
+	long value = syscall(SYS_ioprio_get, 1, 0);
+	if (value < 0) die("ioprio_get");
+	printf("%ld %ld\n", value >> 13, value & 0x1fff);
+	return 0;
+}
+
+/* mempolicy: prints the mode with its flags, and the first nodes. */
+static int do_mempolicy(void) {
+	int mode = 0;
+	unsigned long nodes[16] = {0};
+	if (syscall(SYS_get_mempolicy, &mode, nodes, sizeof nodes * 8, 0, 0) < 0) die("get_mempolicy");
+	printf("%d %lu\n", mode, nodes[0]);
+	return 0;
+}
+
 /* tiocsti: pushes a character into the input of the terminal on standard input or the controlling one. */
 static int do_tiocsti(void) {
 	int tty = open("/dev/tty", O_RDWR);
@@ -201,6 +232,9 @@ int main(int argc, char **argv) {
 	if (!strcmp(verb, "syscall") && argc > 2) return do_syscall(argv + 2);
 	if (!strcmp(verb, "bomb")) do_bomb();
 	if (!strcmp(verb, "tiocsti")) return do_tiocsti();
+	if (!strcmp(verb, "sched")) return do_sched();
+	if (!strcmp(verb, "ioprio")) return do_ioprio();
+	if (!strcmp(verb, "mempolicy")) return do_mempolicy();
 	if (!strcmp(verb, "recvtty") && argc > 2) return do_recvtty(argv[2]);
 	if (!strcmp(verb, "pty") && argc > 2) return do_pty(argv + 2);
 	if (!strcmp(verb, "subreaper") && argc > 2) return do_subreaper(argv + 2);

@@ -70,6 +70,11 @@ impl Log {
         }
     }
 
+    /// How many warnings there were.
+    pub fn warned(&self) -> usize {
+        self.warnings.load(Ordering::Relaxed)
+    }
+
     /// Says why the command failed: in the log, and on standard error in any case.
     pub fn error(&self, error: &Error) {
         self.record("error", &whole_line(error), facts(error));

@@ -8,6 +8,7 @@
 
 use clap::Parser;
 use rt::commands::{Cli, Globals, arguments};
+use rt::error::Error;
 use rt::log::Log;
 
 /// What the C library calls.
@@ -31,6 +32,10 @@ fn run() -> i32 {
         }
     };
     match cli.run(&globals) {
+        Ok(0) if globals.strict && globals.log.warned() > 0 => {
+            globals.log.error(&Error::new("warned", "done, but with warnings, which are errors (--strict)"));
+            1
+        }
         Ok(status) => status,
         Err(error) => {
             globals.log.error(&error);

@@ -13,17 +13,23 @@ use std::process::{Command, Output, Stdio};
 /// Errors that the kernel finds when the container is made: they need root, and a root filesystem.
 const BY_KERNEL: &[&str] = &[
     "bad-tmpfs-option",
+    "deadline-without-policy",
+    "device-is-a-folder",
     "impossible-cpuset",
     "missing-bind-source",
     "missing-hook",
     "missing-netns-path",
     "missing-program",
+    "newer-version",
+    "other-platforms",
+    "paths-without-mount-namespace",
     "unknown-capability",
     "unknown-filesystem",
 ];
 
 /// What is a warning: the program runs.
-const WARNINGS: &[&str] = &["unknown-capability"];
+const WARNINGS: &[&str] =
+    &["deadline-without-policy", "newer-version", "other-platforms", "paths-without-mount-namespace", "unknown-capability"];
 
 const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
 

@@ -50,6 +50,7 @@ const PLANS: &[(&str, &str, On)] = &[
     ("engine", "engine", On::Root),
     ("engine-hybrid", "engine", On::Hybrid),
     ("hooks", "hooks", On::Root),
+    ("joined-user-namespace", "joined-user-namespace", On::Root),
     ("minimal", "minimal", On::Root),
     ("newer-fields", "newer-fields", On::Equipped),
     ("pod-member", "pod-member", On::Root),
@@ -218,6 +219,8 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         poststart: Vec::new(),
         poststop: Vec::new(),
         host_mounts: created.host_mounts(),
+        hooks_begun: false,
+        warnings: Vec::new(),
     }
 }
 

@@ -121,6 +121,16 @@ const DEFAULTS: [Rule; 11] = [
     Rule::allow(Kind::Char, Some(136), None, Access::ALL),  // pts/N
 ];
 
+/// An ordinary user may not filter devices, and needs no filter that denies everything: nobody can make devices in a user namespace, so
+/// the container has those that were bound into it.
+pub(super) fn unprivileged(rules: &[DeviceRule], findings: &mut Findings) {
+    let field = Field::from("linux.resources.devices");
+    let rules = parse(rules, &field, findings);
+    if rules.iter().any(|(_, rule)| !rule.allow && !rule.is_total()) {
+        findings.warning(field, "not applied: denying single devices needs CAP_SYS_ADMIN, which this caller does not have");
+    }
+}
+
 /// Plans the device filter: everything is denied but the defaults, `listed`, and what the rules allow.
 pub(super) fn plan(out: &mut Builder<'_>, rules: &[DeviceRule], listed: &[Device]) {
     let field = Field::from("linux.resources.devices");

@@ -134,6 +134,8 @@ pub(super) fn plan_places(
     }
     if input.privileged {
         devices::plan(&mut builder, input.resources.map_or(&[], |resources| &resources.devices), input.devices);
+    } else if let Some(resources) = input.resources {
+        devices::unprivileged(&resources.devices, builder.findings);
     }
     builder.delegate(input.owner);
     builder.finish(origin)

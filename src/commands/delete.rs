@@ -106,7 +106,7 @@ fn take_back(
     if let Some(record) = record {
         record.resctrl.as_ref().map_or(Ok(()), resctrl::group::remove)?;
         unmount(record, log);
-        if record.phase != Phase::Creating {
+        if record.phase != Phase::Creating || record.hooks_begun {
             poststop(record, log);
         }
     }

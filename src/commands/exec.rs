@@ -124,6 +124,7 @@ fn launch(args: &Args, mut container: Container, globals: &Globals) -> Result<i3
     let launch = Launch {
         plan: &plan,
         log: &globals.log,
+        strict: globals.strict,
         directory: None,
         record: &mut record,
         handles,

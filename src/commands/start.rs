@@ -14,7 +14,7 @@ use crate::state::store::FIFO;
 use crate::state::{Container, Record, Status, lifecycle};
 use crate::sys::{At, fs, process};
 
-use super::{Globals, parse_id};
+use super::{Globals, delete, parse_id};
 
 /// Run the program of a created container
 #[derive(Clone, Debug, ClapArgs)]
@@ -39,17 +39,17 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     if container.record.process.is_none() {
         return Err(during(Error::new("no-process", "process is missing in config.json; it is required to start a container")));
     }
-    release(&container).map_err(|failure| during(failure.into()))?;
-    if let Err(failure) = poststart(&container.record) {
-        // runtime.md: the runtime must generate an error and stop the container.
-        let error = during(failure.into());
-        let stopped = container.cgroup().and_then(|cgroup| super::delete::kill_everything(&cgroup, container.init()));
-        return Err(match stopped {
-            Ok(()) => error,
-            Err(second) => error.also(second),
-        });
+    let hooked = |failure: &Failure| matches!(&failure.origin, Some(origin) if origin.starts_with("hooks."));
+    match release(&container).and_then(|()| poststart(&container.record)) {
+        Ok(()) => Ok(0),
+        // runtime.md, "Lifecycle", steps 7 and 9: generate an error, stop the container, destroy it, run the poststop hooks.
+        Err(failure) if hooked(&failure) => {
+            let error = during(failure.into());
+            let destroyed = globals.store().and_then(|store| Ok(delete::destroy(&store, &container.directory, &globals.log)?));
+            Err(destroyed.err().map_or(error.clone(), |second| error.also(second)))
+        }
+        Err(failure) => Err(during(failure.into())),
     }
-    Ok(0)
 }
 
 /// Opens the fifo, which is what init waits for, and listens there until the program has been executed or init says why not.

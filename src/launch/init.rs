@@ -85,9 +85,9 @@ struct Init<'a> {
     fifo: Option<OwnedFd>,
     root: Option<Root>,
     masks: Masks,
-    /// The state document of hooks that run in the container, with init's pid in the launcher's namespace.
+    /// The state document of hooks that run in the container, with init's pid there.
     state: String,
-    /// Init's pid as the launcher and hooks on the host know it.
+    /// Init's pid as the launcher and the agent of a seccomp listener know it.
     host_pid: i32,
     /// Become not dumpable before others may be there. An ordinary user could not join a container whose init is (exec before start).
     hides: bool,
@@ -251,9 +251,9 @@ impl Init<'_> {
                 let host = self.handles.namespaces.get(&Kind::Mount);
                 let warning = mounts::mount(mount, self.root()?, &self.handles.sources, host, &self.handles.procfs)?;
                 self.handles.sources.remove(&mount.index);
-                warning.map_or(Ok(()), |warning| self.link()?.send(&FromInit::Warned(warning), None))
+                self.warn(warning)
             }
-            RootfsStep::Device(device) => devices::provide(device, self.root()?),
+            RootfsStep::Device(device) => self.warn(devices::provide(device, self.root()?)?),
             RootfsStep::Link { path, target, replace } => devices::link(path, target, *replace, self.root()?),
             RootfsStep::Sysctl { path, value } => Ok(self.handles.procfs.write(&format!("sys/{path}"), value)?),
             RootfsStep::Hostname(name) => Ok(process::sethostname(name)?),
@@ -286,6 +286,11 @@ impl Init<'_> {
         }
     }
 
+    /// Tells the launcher what is not as the config says.
+    fn warn(&self, warning: mounts::Warning) -> Result<(), Failure> {
+        warning.map_or(Ok(()), |text| self.link()?.send(&FromInit::Warned(text), None))
+    }
+
     fn link(&self) -> Result<&InitLink, Failure> {
         self.link.as_ref().ok_or_else(|| Failure::because("the link is closed"))
     }
@@ -296,7 +301,9 @@ impl Init<'_> {
 
     fn hooks(&mut self, steps: &[HookStep]) -> Result<(), Failure> {
         if self.state.is_empty() {
-            self.state = self.plan.hook_state("created", self.host_pid);
+            // "For hooks executed in the container namespace, it is the pid as seen by the container" (runtime.md, "State").
+            let own = i32::try_from(std::process::id()).unwrap_or(0);
+            self.state = self.plan.hook_state("created", own);
         }
         // The hooks of createContainer start in the rootfs, those of startContainer where the program does.
         let before_switch = steps.iter().all(|step| step.moment == hooks::Moment::CreateContainer);
@@ -456,9 +463,7 @@ impl Init<'_> {
             return Ok(());
         };
         let courier = self.courier(listener)?;
-        // One thread is to be filtered: this one, not the courier.
-        let flags = filter.flags & !(libc::SECCOMP_FILTER_FLAG_TSYNC | libc::SECCOMP_FILTER_FLAG_TSYNC_ESRCH);
-        if let Some(listener) = crate::seccomp::load::load(&filter.program, flags, true)? {
+        if let Some(listener) = crate::seccomp::load::load(&filter.program, filter.flags, true)? {
             courier.deliver(listener);
         }
         Ok(())

@@ -93,6 +93,8 @@ pub struct Launch<'a> {
     pub plan: &'a Plan,
     /// Where warnings go.
     pub log: &'a Log,
+    /// Warnings are errors.
+    pub strict: bool,
     /// The container's directory, unless this is an exec.
     pub directory: Option<&'a Directory>,
     /// The container's record.
@@ -207,13 +209,6 @@ impl Walk<'_> {
         }
     }
 
-    fn warn(&self, text: &str) {
-        match self.launch.findings {
-            Some(findings) => findings.warnings.borrow_mut().push(text.to_owned()),
-            None => self.launch.log.warning(text),
-        }
-    }
-
     /// How the child ended, if it did so without a word.
     fn killed_at_birth(&mut self) -> Option<Exit> {
         if self.heard {
@@ -298,17 +293,14 @@ impl Walk<'_> {
             }
             LauncherStep::AwaitBirth => self.await_birth(),
             LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
-            LauncherStep::MoveNetDevice(device) => netdev::move_into(device, self.pid()?, &self.launch.handles.procfs),
+            LauncherStep::CompareIdMap(map) => self.compare_ids(map),
+            LauncherStep::MoveNetDevice(device) => self.move_device(device),
             LauncherStep::MakeResctrl(plan) => resctrl::group::make(plan),
             LauncherStep::JoinResctrl { tasks } => Ok(resctrl::group::join(tasks, self.pid()?)?),
             LauncherStep::JoinCgroup => self.join_cgroup(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),
-            LauncherStep::Hooks(steps) => {
-                let state = self.launch.plan.hook_state("created", self.pid()?);
-                let bundle = fs::openat(crate::sys::At::Cwd, &self.launch.plan.bundle, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-                hooks::run_all(steps, &state, Some(&bundle))
-            }
+            LauncherStep::Hooks(steps) => self.hooks(steps),
             LauncherStep::Record => self.record(),
             LauncherStep::WritePidFile { path } => write_pid_file(path, self.pid()?),
             LauncherStep::AwaitEnd(start) => {
@@ -372,10 +364,21 @@ impl Walk<'_> {
         let Some(survey) = self.launch.survey.take() else { return Ok(()) };
         let cgroup = survey.create()?;
         let warnings = cgroup.apply(&self.launch.plan.cgroup)?;
-        for warning in warnings {
-            self.launch.log.warning(&warning.to_string());
-        }
         self.launch.cgroup = Some(cgroup);
+        warnings.iter().try_for_each(|warning| self.warn(&warning.to_string()))
+    }
+
+    /// Something is not as the config says: shown now, kept for `state`, and with `--strict` the end.
+    fn warn(&mut self, text: &str) -> Result<(), Failure> {
+        if let Some(findings) = self.launch.findings {
+            findings.warnings.borrow_mut().push(text.to_owned());
+            return Ok(());
+        }
+        if self.launch.strict {
+            return Err(Failure::because(format!("{text} (--strict)")));
+        }
+        self.launch.log.warning(text);
+        self.launch.record.warnings.push(text.to_owned());
         Ok(())
     }
 
@@ -454,19 +457,24 @@ impl Walk<'_> {
         }
     }
 
-    fn tell(&self, message: ToInit) -> Result<(), Failure> {
+    fn tell(&mut self, message: ToInit) -> Result<(), Failure> {
         let link = self.link.as_ref().ok_or_else(|| Failure::because("nobody to talk to"))?;
         match link.send(&message, None) {
             // The other end is gone; what it had to say before may still be there.
-            Err(failure) if failure.is(libc::EPIPE) || failure.is(libc::ECONNRESET) => loop {
-                match link.receive()? {
-                    Some((FromInit::Failed(told), _)) => return Err(*told),
-                    Some((FromInit::Warned(text), _)) => self.warn(&text),
-                    Some((FromInit::Found(failure), _)) => self.found(*failure),
-                    _ => return Err(self.vanished(message)),
-                }
-            },
+            Err(failure) if failure.is(libc::EPIPE) || failure.is(libc::ECONNRESET) => self.last_words(message),
             other => other,
+        }
+    }
+
+    fn last_words(&mut self, untold: ToInit) -> Result<(), Failure> {
+        loop {
+            let said = self.link.as_ref().map_or(Ok(None), link::Link::receive)?;
+            match said {
+                Some((FromInit::Failed(told), _)) => return Err(*told),
+                Some((FromInit::Warned(text), _)) => self.warn(&text)?,
+                Some((FromInit::Found(failure), _)) => self.found(*failure),
+                _ => return Err(self.vanished(untold)),
+            }
         }
     }
 
@@ -496,7 +504,7 @@ impl Walk<'_> {
     fn expect(&mut self, expected: &FromInit) -> Result<(), Failure> {
         loop {
             match self.next()? {
-                Some((FromInit::Warned(text), _)) => self.warn(&text),
+                Some((FromInit::Warned(text), _)) => self.warn(&text)?,
                 Some((FromInit::Found(failure), _)) => self.found(*failure),
                 Some((FromInit::Failed(failure), _)) => {
                     self.heard = true;
@@ -550,6 +558,33 @@ impl Walk<'_> {
         }
     }
 
+    fn compare_ids(&mut self, map: &idmap::IdMap) -> Result<(), Failure> {
+        let different = idmap::compare(map, self.pid()?, &self.launch.handles.procfs)?;
+        different.map_or(Ok(()), |text| self.warn(&text))
+    }
+
+    fn move_device(&mut self, device: &netdev::NetDevice) -> Result<(), Failure> {
+        let warnings = netdev::move_into(device, self.pid()?, &self.launch.handles.procfs)?;
+        warnings.iter().try_for_each(|warning| self.warn(warning))
+    }
+
+    fn hooks(&mut self, steps: &[hooks::HookStep]) -> Result<(), Failure> {
+        self.record_that_hooks_begin()?;
+        let state = self.launch.plan.hook_state("created", self.pid()?);
+        let bundle = fs::openat(crate::sys::At::Cwd, &self.launch.plan.bundle, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        hooks::run_all(steps, &state, Some(&bundle))
+    }
+
+    /// From here on the end of the container is the poststop hooks' business, too (runtime.md, "Lifecycle", steps 3 to 5).
+    fn record_that_hooks_begin(&mut self) -> Result<(), Failure> {
+        let record = &mut self.launch.record;
+        if record.hooks_begun || record.poststop.is_empty() {
+            return Ok(());
+        }
+        record.hooks_begun = true;
+        self.launch.directory.map_or(Ok(()), |directory| directory.write_record(record))
+    }
+
     fn record(&mut self) -> Result<(), Failure> {
         let pid = self.pid()?;
         let (_, start_time) = self.launch.handles.procfs.process_stat(pid)?;
@@ -563,7 +598,7 @@ impl Walk<'_> {
     fn await_end(&mut self) -> Result<(), Failure> {
         loop {
             match self.next()? {
-                Some((FromInit::Warned(text), _)) => self.warn(&text),
+                Some((FromInit::Warned(text), _)) => self.warn(&text)?,
                 Some((FromInit::Found(failure), _)) => self.found(*failure),
                 Some((FromInit::Failed(failure), _)) => return Err(*failure),
                 Some((message, _)) => return Err(Failure::because(format!("expected the end of the link, got {message}"))),

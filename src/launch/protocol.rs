@@ -3,6 +3,7 @@
 //! ```text
 //! launcher                                init
 //!    | ------------- IdsMapped -----------> |   its ids mean something (new user namespace)
+//!    | ------------- DevicesMoved --------> |   its network devices are there: they may have kernel parameters
 //!    | ------------- CgroupJoined --------> |   it is in its control group of version 2; it may have a cgroup namespace
 //!    | <------------ RootfsBuilt ---------- |   the hooks of the runtime's side may look at the tree
 //!    | ------------- HooksDone -----------> |
@@ -27,6 +28,8 @@ use crate::error::Failure;
 pub enum ToInit {
     /// The id maps of the new user namespace are written.
     IdsMapped,
+    /// The network devices of the container are in its network namespace.
+    DevicesMoved,
     /// The process is in its control group of version 2.
     CgroupJoined,
     /// The hooks in the runtime's namespaces have run.

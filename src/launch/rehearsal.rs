@@ -68,8 +68,17 @@ pub fn rehearse(plan: &Plan, record: &mut Record, survey: Survey, log: &Log) -> 
 fn act(plan: &Plan, record: &mut Record, survey: Survey, log: &Log) -> Outcome {
     let findings = Findings::default();
     let result = prepare().and_then(|handles| {
-        let launch =
-            Launch { plan, log, directory: None, record, handles, cgroup: None, survey: Some(survey), findings: Some(&findings) };
+        let launch = Launch {
+            plan,
+            log,
+            strict: false,
+            directory: None,
+            record,
+            handles,
+            cgroup: None,
+            survey: Some(survey),
+            findings: Some(&findings),
+        };
         launcher::run(launch)
     });
     let mut failures = findings.failures.into_inner();

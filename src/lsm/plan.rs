@@ -47,7 +47,7 @@ fn check(text: &str, active: bool, module: &str, field: &Field, findings: &mut F
 pub fn mount_label<'a>(label: Option<&'a str>, host: &Host, findings: &mut Findings) -> Option<&'a str> {
     let label = label.filter(|label| !label.is_empty())?;
     if !host.selinux {
-        findings.note(Field::new("linux.mountLabel"), "left out: SELinux is not active on this host");
+        findings.warning(Field::new("linux.mountLabel"), "left out: SELinux is not active on this host");
         return None;
     }
     Some(label)
@@ -103,7 +103,7 @@ mod tests {
     fn a_mount_label_means_something_with_selinux_only() {
         let mut findings = Findings::default();
         assert_eq!(mount_label(Some("u:o:t:s0"), &Host::fixture(), &mut findings), None);
-        assert_eq!(findings.notes.len(), 1);
+        assert_eq!(findings.warnings.len(), 1);
         let host = Host { selinux: true, ..Host::fixture() };
         assert_eq!(mount_label(Some("u:o:t:s0"), &host, &mut findings), Some("u:o:t:s0"));
     }

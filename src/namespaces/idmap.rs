@@ -104,6 +104,46 @@ pub fn try_namespace() -> CallResult<()> {
     }
 }
 
+/// Compares a configured map with that of the user namespace that the process lives in, which is the one that counts. What differs is
+/// the text of a warning.
+///
+/// # Errors
+/// The kernel's.
+pub fn compare(map: &IdMap, pid: i32, procfs: &ProcFs) -> Result<Option<String>, Failure> {
+    let text = procfs.read(&format!("{pid}/{}_map", map.which))?;
+    let numbers = |line: &str| line.split_whitespace().map(|word| word.parse().ok()).collect::<Option<Vec<u32>>>();
+    let entry = |line: &str| match numbers(line)?[..] {
+        [container_id, host_id, size] => Some(IdMapping { container_id, host_id, size }),
+        _ => None,
+    };
+    let there: Vec<IdMapping> = text.lines().filter_map(entry).collect();
+    if joined_up(&there) == joined_up(&map.entries) {
+        return Ok(None);
+    }
+    let IdMap { which, method, .. } = map;
+    let found = IdMap { which: *which, entries: there, method: *method };
+    Ok(Some(format!("linux.{which}Mappings: not those of the user namespace that is joined, which count: {found}")))
+}
+
+/// The entries in order, with neighbours as one.
+fn joined_up(entries: &[IdMapping]) -> Vec<IdMapping> {
+    let mut sorted = entries.to_vec();
+    sorted.sort_by_key(|map| map.container_id);
+    let mut result: Vec<IdMapping> = Vec::new();
+    for map in sorted {
+        match result.last_mut() {
+            Some(last) if follows(last, &map) => last.size += map.size,
+            _ => result.push(map),
+        }
+    }
+    result
+}
+
+fn follows(last: &IdMapping, next: &IdMapping) -> bool {
+    let end = |start: u32| start.checked_add(last.size);
+    end(last.container_id) == Some(next.container_id) && end(last.host_id) == Some(next.host_id)
+}
+
 /// A user namespace that nobody lives in, only for its maps: those of an idmapped mount (user_namespaces(7)).
 ///
 /// It is made with a child that waits until the namespace is opened, and that ends if this process does.

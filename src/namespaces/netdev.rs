@@ -1,8 +1,9 @@
 //! Network devices that move into the container's network namespace (config-linux.md, "Network Devices").
 //!
 //! The kernel keeps what belongs to a device (its MTU, its hardware address) and drops what belongs to its use: the permanent global
-//! addresses are added again, the device is set up again, and routes are for whoever manages the network. A device is not
-//! moved back: what becomes of it is the business of the namespace's end.
+//! addresses are added again, the device is set up again, and the routes through it that somebody has made are made again; the
+//! kernel makes those that follow from the addresses. A route to whose gateway no way is left, because an address was not permanent,
+//! is a warning. A device is not moved back: what becomes of it is the business of the namespace's end.
 
 use std::os::fd::OwnedFd;
 
@@ -93,11 +94,11 @@ fn find(here: &RouteSocket, device: &NetDevice) -> Result<i32, Failure> {
     index.ok_or_else(|| Failure::because(format!("there is no network device {:?} on this host", device.name)))
 }
 
-/// Moves a device into the network namespace of a process.
+/// Moves a device into the network namespace of a process. Returns what of its use could not be kept, as warnings.
 ///
 /// # Errors
 /// The kernel's, or that there is no such device here or one of that name there.
-pub fn move_into(device: &NetDevice, pid: i32, procfs: &ProcFs) -> Result<(), Failure> {
+pub fn move_into(device: &NetDevice, pid: i32, procfs: &ProcFs) -> Result<Vec<String>, Failure> {
     let namespace = procfs.open_namespace(&format!("{pid}/ns/net")).doing(|| "open the container's network namespace")?;
     let here = RouteSocket::open()?;
     let there = socket_inside(&namespace, procfs)?;
@@ -106,6 +107,7 @@ pub fn move_into(device: &NetDevice, pid: i32, procfs: &ProcFs) -> Result<(), Fa
         return Err(Failure::because(format!("there is a network device {:?} in the container already", device.inside)));
     }
     let addresses = here.addresses(index)?;
+    let routes = here.routes(index)?;
     let before = there.devices()?;
     here.move_device(index, &namespace, &device.inside)?;
     // Neither its number nor, from a template, its name need be what they were.
@@ -114,7 +116,11 @@ pub fn move_into(device: &NetDevice, pid: i32, procfs: &ProcFs) -> Result<(), Fa
     for address in &addresses {
         there.add_address(moved, address).doing(|| format!("keep an address of network device {}", device.name))?;
     }
-    there.set_up(moved).doing(|| format!("set network device {} up", device.inside))
+    there.set_up(moved).doing(|| format!("set network device {} up", device.inside))?;
+    let kept = routes.iter().map(|route| (route, there.add_route(moved, route)));
+    let lost = kept.filter_map(|(route, result)| Some((route, result.err()?)));
+    let text = |(route, error)| format!("a route of network device {}, {route}, is not kept: {error}", device.name);
+    Ok(lost.map(text).collect())
 }
 
 /// A socket belongs to the namespace that its maker was in; this process enters it for that moment.

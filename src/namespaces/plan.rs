@@ -106,6 +106,13 @@ pub fn id_maps(linux: &Linux, namespaces: &Namespaces, host: &Host, findings: &m
     result
 }
 
+/// The maps that a user namespace that is joined should have.
+pub fn expected_maps(linux: &Linux, namespaces: &Namespaces) -> Vec<IdMap> {
+    let maps = [(Which::Gid, &linux.gid_mappings), (Which::Uid, &linux.uid_mappings)];
+    let given = maps.into_iter().filter(|(_, entries)| namespaces.is_joined(Kind::User) && !entries.is_empty());
+    given.map(|(which, entries)| IdMap { which, entries: entries.clone(), method: Method::Direct }).collect()
+}
+
 /// Every entry of a map has to be a range of ids.
 pub fn check_map(entries: &[IdMapping], field: &Field, findings: &mut Findings) {
     for (index, map) in entries.iter().enumerate() {

@@ -9,7 +9,7 @@ use crate::cgroups;
 use crate::hooks::{self, Moment};
 use crate::host::Host;
 use crate::launch::protocol::{FromInit, ToInit};
-use crate::namespaces::plan::{id_maps, namespaces, root_id, time_offsets};
+use crate::namespaces::plan::{expected_maps, id_maps, namespaces, root_id, time_offsets};
 use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
 use crate::process::plan as process_plan;
 use crate::resctrl;
@@ -20,12 +20,13 @@ use crate::seccomp::{self, Filter};
 use crate::spec::{Field, Linux, Spec};
 
 use super::common::{check_terminal, closing, connect_listener, default, ending, flag, for_the_bridge, getting_ready};
+use super::document;
 use super::request::Request;
 use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Plan, Planned, StartSignal, Topology};
 
 /// The plan of a new container. The findings of all areas are collected; if there are problems, the plan must not be carried out.
 pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findings) -> Plan {
-    check_version(spec, findings);
+    document::check(spec, findings);
     let linux = spec.linux.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
     hooks::plan(&hooks, findings);
@@ -81,6 +82,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         topology,
         namespaces: &namespaces,
         maps,
+        expected_maps: expected_maps(&linux, &namespaces),
         offsets,
         net_devices,
         root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
@@ -143,17 +145,6 @@ fn check_rights(namespaces: &Namespaces, host: &Host, findings: &mut Findings) {
     }
 }
 
-fn check_version(spec: &Spec, findings: &mut Findings) {
-    let field = Field::new("ociVersion");
-    match &spec.oci_version {
-        None => findings.problem(field, "missing; expected a version of the specification, such as 1.3.0"),
-        Some(version) if !version.starts_with("1.") => {
-            findings.problem(field, format!("version {version:?} is not supported; expected 1.x"));
-        }
-        Some(_) => {}
-    }
-}
-
 fn cgroup(
     spec: &Spec,
     linux: &Linux,
@@ -192,6 +183,7 @@ struct Parts<'a> {
     topology: Topology,
     namespaces: &'a Namespaces,
     maps: Vec<crate::namespaces::idmap::IdMap>,
+    expected_maps: Vec<crate::namespaces::idmap::IdMap>,
     offsets: Vec<crate::namespaces::steps::ClockOffset>,
     net_devices: Vec<netdev::NetDevice>,
     root_ids: (u32, u32),
@@ -253,13 +245,16 @@ impl Parts<'_> {
         };
         if self.direct() {
             steps.extend(self.map_ids());
-            // Before init hears that it may set kernel parameters of these devices.
             steps.extend(self.move_net_devices());
             join_cgroups(&mut steps);
         } else {
             join_cgroups(&mut steps);
             steps.push(Planned::new(LauncherStep::AwaitBirth, Field::new("linux.namespaces")));
             steps.extend(self.map_ids());
+            let compare = |map: &crate::namespaces::idmap::IdMap| {
+                Planned::new(LauncherStep::CompareIdMap(map.clone()), Field::new(format!("linux.{}Mappings", map.which)))
+            };
+            steps.extend(self.expected_maps.iter().map(compare));
             steps.extend(self.move_net_devices());
         }
         if self.terminal {
@@ -292,9 +287,14 @@ impl Parts<'_> {
         steps
     }
 
-    fn move_net_devices(&self) -> impl Iterator<Item = Planned<LauncherStep>> {
+    fn move_net_devices(&self) -> Vec<Planned<LauncherStep>> {
         let field = |device: &netdev::NetDevice| Field::new("linux.netDevices").entry(&device.name);
-        self.net_devices.iter().map(move |device| Planned::new(LauncherStep::MoveNetDevice(device.clone()), field(device)))
+        let step = |device: &netdev::NetDevice| Planned::new(LauncherStep::MoveNetDevice(device.clone()), field(device));
+        let mut steps: Vec<_> = self.net_devices.iter().map(step).collect();
+        if !steps.is_empty() {
+            steps.push(Planned::new(LauncherStep::Tell(ToInit::DevicesMoved), Field::new("linux.netDevices")));
+        }
+        steps
     }
 
     /// Everything that is opened with the caller's rights and in the caller's namespaces.
@@ -422,6 +422,10 @@ impl Parts<'_> {
         let user = || self.field(Kind::User);
         if !self.maps.is_empty() {
             steps.push(Planned::new(InitStep::Await(ToInit::IdsMapped), user()));
+        }
+        if !self.net_devices.is_empty() {
+            // Kernel parameters of these devices are set later, when they are there.
+            steps.push(Planned::new(InitStep::Await(ToInit::DevicesMoved), Field::new("linux.netDevices")));
         }
         let mut namespace = |step: NamespaceStep, origin: Origin| steps.push(Planned::new(InitStep::Namespace(step), origin));
         if self.namespaces.has(Kind::User) {

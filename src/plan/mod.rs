@@ -5,6 +5,7 @@
 
 pub mod build;
 mod common;
+pub mod document;
 pub mod exec;
 pub mod print;
 pub mod rehearsal;
@@ -216,6 +217,8 @@ pub enum LauncherStep {
     AwaitBirth,
     /// Writes an id map.
     WriteIdMap(IdMap),
+    /// Compares the map of the user namespace that init has joined with the one that is configured.
+    CompareIdMap(IdMap),
     /// Moves a network device into init's network namespace.
     MoveNetDevice(NetDevice),
     /// Makes the group of resctrl.
@@ -425,6 +428,7 @@ impl fmt::Display for LauncherStep {
             }
             Self::AwaitBirth => write!(f, "get init from the bridge"),
             Self::WriteIdMap(map) => write!(f, "{map}"),
+            Self::CompareIdMap(map) => write!(f, "compare with the map of the joined user namespace: {map}"),
             Self::MoveNetDevice(device) if device.name == device.inside => {
                 write!(f, "move network device {} into the container", device.name)
             }

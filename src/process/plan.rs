@@ -67,6 +67,7 @@ pub struct ProcessPlan {
 pub fn plan(input: &Input<'_>, findings: &mut Findings) -> ProcessPlan {
     let process = input.process;
     check_strings(process, findings);
+    crate::plan::document::check_process(process, findings);
     let mut plan = ProcessPlan::default();
     plan.first.push(Planned::new(ProcessStep::NewSession, Origin::Default("a session of its own")));
     let lsm = lsm::plan::plan(process, input.host, findings);

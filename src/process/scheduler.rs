@@ -49,16 +49,37 @@ pub fn plan(config: &Scheduler, field: &Field, findings: &mut Findings) -> Optio
         findings.problem(field.key("priority"), format!("{priority}: expected a number from 0 on"));
         return None;
     };
+    let budget = budget(config, *policy, field, findings);
     Some(SchedAttr {
         size: u32::try_from(size_of::<SchedAttr>()).unwrap_or(0),
         policy: *policy,
         flags,
         nice: config.nice.unwrap_or(0),
         priority,
-        runtime: config.runtime.unwrap_or(0),
-        deadline: config.deadline.unwrap_or(0),
-        period: config.period.unwrap_or(0),
+        runtime: budget[0],
+        deadline: budget[1],
+        period: budget[2],
         ..SchedAttr::default()
+    })
+}
+
+/// SCHED_DEADLINE of [`POLICIES`].
+const DEADLINE: u32 = 6;
+
+/// Runtime, deadline and period, which only SCHED_DEADLINE has: other policies pass them over, or take the first for something else
+/// (a slice, since Linux 6.12). Nice values are those of the policies that share the processor (sched(7)).
+fn budget(config: &Scheduler, policy: u32, field: &Field, findings: &mut Findings) -> [u64; 3] {
+    let fair = matches!(policy, 0 | 3 | 5);
+    if !fair && config.nice.is_some_and(|nice| nice != 0) {
+        findings.warning(field.key("nice"), format!("has no effect with {}", config.policy));
+    }
+    let values = [("runtime", config.runtime), ("deadline", config.deadline), ("period", config.period)];
+    values.map(|(name, value)| {
+        if policy != DEADLINE && value.is_some_and(|value| value != 0) {
+            findings.warning(field.key(name), format!("left out: {} has none, only SCHED_DEADLINE does", config.policy));
+            return 0;
+        }
+        value.unwrap_or(0)
     })
 }
 
@@ -80,4 +101,40 @@ pub fn io_priority(config: &IoPriority, field: &Field, findings: &mut Findings) 
         return None;
     }
     Some(class << 13 | level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(config: &Scheduler) -> (Option<SchedAttr>, Findings) {
+        let mut findings = Findings::default();
+        let attributes = plan(config, &Field::new("process.scheduler"), &mut findings);
+        (attributes, findings)
+    }
+
+    #[test]
+    fn flags_are_those_of_the_kernel() {
+        for (bit, (name, _)) in FLAGS.iter().enumerate() {
+            let config = Scheduler { policy: "SCHED_OTHER".into(), flags: vec![(*name).to_owned()], ..Scheduler::default() };
+            let (attributes, findings) = planned(&config);
+            assert_eq!(
+                (attributes.map(|attributes| attributes.flags), findings),
+                (Some(1 << bit), Findings::default()),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_budget_is_for_deadlines_alone() {
+        let config =
+            |policy: &str| Scheduler { policy: policy.to_owned(), runtime: Some(5), period: Some(9), ..Scheduler::default() };
+        let (attributes, findings) = planned(&config("SCHED_DEADLINE"));
+        assert_eq!(attributes.map(|found| (found.runtime, found.period)), Some((5, 9)));
+        assert_eq!(findings, Findings::default());
+        let (attributes, findings) = planned(&config("SCHED_OTHER"));
+        assert_eq!(attributes.map(|found| (found.runtime, found.period)), Some((0, 0)));
+        assert_eq!(findings.warnings.len(), 2);
+    }
 }

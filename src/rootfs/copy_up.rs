@@ -9,14 +9,25 @@ use crate::sys::{At, CallResult, fs};
 /// How deep directories are followed: far beyond real trees, short of exhausting the stack.
 const MAX_DEPTH: usize = 200;
 
-/// Copies the content of a directory into another one.
+/// Copies the content of a directory into another one, and its owner, and its mode unless the tmpfs was asked to have another. What belonged to somebody before belongs to the same one afterwards, also where
+/// the new tmpfs maps ids.
 ///
 /// # Errors
-/// The kernel's; a full tmpfs (`ENOSPC`).
-pub fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<(), Failure> {
-    let stat = fs::fstat(from)?;
-    fs::fchownat(At::from(to), Path::new(""), stat.uid, stat.gid)?;
-    copy_directory(from, to, 0).doing(|| "copy up into the new tmpfs")
+/// The kernel's; a full tmpfs (`ENOSPC`); an owner that a mapped tmpfs cannot have (`EOVERFLOW`).
+pub fn copy(from: &OwnedFd, to: &OwnedFd, with_mode: bool) -> Result<(), Failure> {
+    let itself = |stat: fs::Stat| {
+        fs::fchownat(At::from(to), Path::new(""), stat.uid, stat.gid)?;
+        if with_mode { fs::fchmodat(At::from(to), Path::new("."), stat.mode) } else { Ok(()) }
+    };
+    let copied = fs::fstat(from).and_then(itself).and_then(|()| copy_directory(from, to, 0));
+    let explained = copied.map_err(|error| {
+        let unmapped = error.is(libc::EOVERFLOW);
+        let failure = Failure::from(error);
+        let hint =
+            "the ids of this mount are mapped, and its map has to give ids to the owners of all that is copied, and to root";
+        if unmapped { failure.hint(hint) } else { failure }
+    });
+    explained.doing(|| "copy up into the new tmpfs")
 }
 
 fn copy_directory(from: &OwnedFd, to: &OwnedFd, depth: usize) -> CallResult<()> {

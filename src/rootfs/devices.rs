@@ -7,18 +7,19 @@ use crate::error::{Doing, Failure};
 use crate::sys::mount as call;
 use crate::sys::{At, CallError, fs};
 
+use super::mounts::Warning;
 use super::root::{InRoot, MountPoint, Root};
 use super::steps::DeviceStep;
 
-/// Makes a device available.
+/// Makes a device available. A node that is there already, or is the host's, keeps its mode and owner: a warning, if the config wants others.
 ///
 /// # Errors
 /// The kernel's; or if something else is at its path.
-pub fn provide(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
+pub fn provide(step: &DeviceStep, root: &Root) -> Result<Warning, Failure> {
     if step.bind { bind(step, root) } else { make(step, root) }
 }
 
-fn make(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
+fn make(step: &DeviceStep, root: &Root) -> Result<Warning, Failure> {
     let (parent, name) = root.make_parent(&step.path)?;
     let device = libc::makedev(step.major, step.minor);
     match fs::mknodat(At::from(&parent), &name, step.kind, step.mode, device) {
@@ -29,43 +30,45 @@ fn make(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
     if (step.uid, step.gid) != (0, 0) {
         fs::fchownat(At::from(&parent), &name, step.uid, step.gid)?;
     }
-    Ok(())
-}
-
-fn kind_in_words(kind: u32) -> &'static str {
-    match kind & libc::S_IFMT {
-        libc::S_IFCHR => "a character device",
-        libc::S_IFBLK => "a block device",
-        libc::S_IFIFO => "a fifo",
-        libc::S_IFDIR => "a directory",
-        libc::S_IFLNK => "a link",
-        libc::S_IFREG => "a regular file",
-        _ => "something else",
-    }
+    Ok(None)
 }
 
 /// "If a file already exists at path that does not match the requested device, the runtime MUST generate an error"
 /// (config-linux.md, "Devices").
-fn expect_device(step: &DeviceStep, parent: &OwnedFd, name: &Path) -> Result<(), Failure> {
+fn expect_device(step: &DeviceStep, parent: &OwnedFd, name: &Path) -> Result<Warning, Failure> {
     let stat = fs::fstatat(At::from(parent), name, libc::AT_SYMLINK_NOFOLLOW)?;
     let matches = stat.is(step.kind) && (step.kind == libc::S_IFIFO || stat.rdev == libc::makedev(step.major, step.minor));
     if matches {
-        return Ok(());
+        return Ok(kept(step, &stat));
     }
-    Err(Failure::because(format!(
-        "{} exists and is not the requested device: expected {} {}:{}, found {} {}:{}",
-        step.path,
-        kind_in_words(step.kind),
-        step.major,
-        step.minor,
-        kind_in_words(stat.kind),
-        libc::major(stat.rdev),
-        libc::minor(stat.rdev)
-    )))
+    let expected = described(step.kind, step.major, step.minor);
+    let found = described(stat.kind, libc::major(stat.rdev), libc::minor(stat.rdev));
+    Err(Failure::because(format!("{} exists and is not the requested device: expected {expected}, found {found}", step.path)))
+}
+
+/// What a node that is not ours keeps against the config.
+fn kept(step: &DeviceStep, stat: &fs::Stat) -> Warning {
+    let mode = step.mode_asked && (step.mode ^ stat.mode) & 0o777 != 0;
+    let owner = (step.uid, step.gid) != (0, 0) && (step.uid, step.gid) != (stat.uid, stat.gid);
+    let text = || format!("{} was there before and keeps mode {:o} and owner {}:{}", step.path, stat.mode, stat.uid, stat.gid);
+    (mode || owner).then(text)
+}
+
+/// What is at a path, in words.
+fn described(kind: u32, major: u32, minor: u32) -> String {
+    match kind {
+        libc::S_IFCHR => format!("character device {major}:{minor}"),
+        libc::S_IFBLK => format!("block device {major}:{minor}"),
+        libc::S_IFIFO => "a fifo".to_owned(),
+        libc::S_IFDIR => "a directory".to_owned(),
+        libc::S_IFLNK => "a symbolic link".to_owned(),
+        libc::S_IFREG => "a file".to_owned(),
+        _ => "something else".to_owned(),
+    }
 }
 
 /// A user namespace may not make device nodes: the host's node of the same name is bound, if it is the right one.
-fn bind(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
+fn bind(step: &DeviceStep, root: &Root) -> Result<Warning, Failure> {
     if step.kind == libc::S_IFIFO {
         return make(step, root);
     }
@@ -83,7 +86,8 @@ fn bind(step: &DeviceStep, root: &Root) -> Result<(), Failure> {
     }
     let detached = call::open_tree_clone(At::from(&node), Path::new(""), false, false)?;
     let target = root.mount_point(&step.path, MountPoint::File)?;
-    Ok(call::move_mount(&detached, &target)?)
+    call::move_mount(&detached, &target)?;
+    Ok(kept(step, &stat))
 }
 
 /// Makes a symbolic link. What is there stays, or makes way if `replace`: /dev/ptmx has to be the container's own

@@ -88,7 +88,7 @@ pub fn mount(
 }
 
 fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs) -> Result<Warning, Failure> {
-    let MountKind::Filesystem { fstype, .. } = &step.kind else { return Ok(None) };
+    let MountKind::Filesystem { fstype, data, .. } = &step.kind else { return Ok(None) };
     let target =
         if step.plain_destination { plain_target(root, &step.destination)? } else { directory(root, &step.destination)? };
     if needs_mount_call(&step.kind) {
@@ -113,7 +113,8 @@ fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs)
         },
     };
     if step.copy_up {
-        copy_up::copy(&root.open(&step.destination, libc::O_RDONLY | libc::O_DIRECTORY)?, detached)?;
+        let hidden = root.open(&step.destination, libc::O_RDONLY | libc::O_DIRECTORY)?;
+        copy_up::copy(&hidden, detached, !data.iter().any(|(key, _)| key == "mode"))?;
         change(detached, step.own, false)?;
     }
     finish(step, detached, &target)?;

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::plan::Findings;
+use crate::spec::Field;
 use crate::sys::mount::attr;
 
 /// What an option does.
@@ -170,6 +172,22 @@ pub struct Parsed {
     pub id_map: Option<bool>,
     /// The filesystem's own options: key and value, or key alone.
     pub data: Vec<(String, Option<String>)>,
+}
+
+impl Parsed {
+    /// Options of a filesystem, on a mount that makes none.
+    pub fn leave_out(&self, what: &str, field: &Field, findings: &mut Findings) {
+        let data = self.data.iter().map(|(key, _)| key.as_str());
+        let properties = self.superblock.iter().copied().filter(|key| !matches!(*key, "async" | "nomand" | "nolazytime"));
+        let dropped: Vec<&str> = data.chain(properties).collect();
+        if !dropped.is_empty() {
+            let text = format!("{} means nothing on {what} and is left out", dropped.join(", "));
+            findings.warning(field.key("options"), text);
+        }
+        if self.copy_up {
+            findings.problem(field.key("options"), format!("tmpcopyup on {what}; expected it on a tmpfs only"));
+        }
+    }
 }
 
 /// Sorts the options of a mount out.

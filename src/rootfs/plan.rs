@@ -71,6 +71,8 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> RootfsPlan {
     mounts(input, build, findings);
     if provides_dev(input.spec) {
         devices(input, build, findings);
+    } else if !input.linux.devices.is_empty() {
+        findings.warning(Field::new("linux.devices"), "left out: a bind mount brings a /dev that is complete");
     }
     let enter = &mut result.enter;
     if own_mounts {
@@ -78,16 +80,30 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> RootfsPlan {
         if root.readonly {
             enter.push(Planned::new(RootfsStep::ReadonlyRoot, Field::new("root.readonly")));
         }
-    } else if root.readonly {
-        findings.problem(Field::new("root.readonly"), "true without a mount namespace; expected one in linux.namespaces");
+    } else {
+        without_own_mounts(input, findings);
     }
     names(input, enter, findings);
     sysctls(input, enter, findings);
     enter.push(switch(input, own_mounts));
-    if let Some(word) = &input.linux.rootfs_propagation {
+    if let Some(word) = input.linux.rootfs_propagation.as_deref().filter(|word| !word.is_empty()) {
         root_propagation(word, own_mounts, enter, findings);
     }
     result
+}
+
+/// What would have to change mounts that others see, too.
+fn without_own_mounts(input: &Input<'_>, findings: &mut Findings) {
+    if input.spec.root.as_ref().is_some_and(|root| root.readonly) {
+        findings.problem(Field::new("root.readonly"), "true without a mount namespace; expected one in linux.namespaces");
+    }
+    let linux = input.linux;
+    let lists = [("linux.maskedPaths", &linux.masked_paths), ("linux.readonlyPaths", &linux.readonly_paths)];
+    let given = lists.iter().filter(|(_, list)| !list.is_empty()).map(|(name, _)| *name);
+    let propagation = linux.rootfs_propagation.as_ref().map(|_| "linux.rootfsPropagation");
+    for name in given.chain(propagation) {
+        findings.warning(Field::new(name), "not applied: the container has no new mount namespace");
+    }
 }
 
 /// Removes `.` and doubled slashes; links are left to the kernel.
@@ -160,16 +176,17 @@ fn mount_step(
     let parsed = options::parse(&mount.options);
     let fstype = mount.r#type.as_deref().unwrap_or_default();
     let is_bind = parsed.bind.is_some() || fstype == "bind";
+    if parsed.superblock.contains(&"mand") {
+        findings.warning(field.key("options"), "mand has no effect: Linux has no mandatory locks since 5.15");
+    }
     let mut propagation = parsed.propagation.clone();
     let id_map = id_map(input, mount, &parsed, field, findings);
-    let kind = if parsed.remount && !is_bind {
-        if parsed.superblock.contains(&"iversion") {
-            findings.problem(field.key("options"), "iversion on a remount; expected it where the filesystem is mounted");
-        }
-        MountKind::Remount { superblock: parsed.superblock.clone(), data: parsed.data.clone() }
+    let kind = if parsed.remount {
+        remount(&parsed, is_bind, field, findings)
     } else if is_bind {
         bind(input, mount, &parsed, &mut propagation, field, findings)?
     } else if matches!(fstype, "cgroup" | "cgroup2") {
+        parsed.leave_out("a cgroup mount", field, findings);
         MountKind::Cgroup(cgroup(input, field, findings)?)
     } else {
         filesystem(mount, &parsed, label, field, findings)?
@@ -265,15 +282,7 @@ fn bind(
         findings.problem(field.key("source"), "missing; a bind mount needs the path of what to bind");
         return None;
     };
-    let dropped = parsed.data.iter().map(|(key, _)| key.as_str());
-    let dropped: Vec<&str> =
-        dropped.chain(parsed.superblock.iter().copied().filter(|key| !is_default_of_superblock(key))).collect();
-    if !dropped.is_empty() {
-        findings.warning(field.key("options"), format!("{} means nothing on a bind mount and is left out", dropped.join(", ")));
-    }
-    if parsed.copy_up {
-        findings.problem(field.key("options"), "tmpcopyup on a bind mount; expected it on a tmpfs only");
-    }
+    parsed.leave_out("a bind mount", field, findings);
     let mapped = parsed.id_map.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     let opened_by = if mapped { OpenedBy::Launcher } else { source_opener(input, propagation) };
     if opened_by == OpenedBy::Launcher && propagation.is_empty() {
@@ -284,8 +293,19 @@ fn bind(
     Some(MountKind::Bind { source, recursive: parsed.bind.unwrap_or(true), opened_by })
 }
 
-fn is_default_of_superblock(key: &str) -> bool {
-    matches!(key, "async" | "nomand" | "nolazytime")
+/// A change of the mount that is there; with `bind`, of the mount alone and not of its filesystem (mount(2), `MS_REMOUNT`).
+fn remount(parsed: &Parsed, is_bind: bool, field: &Field, findings: &mut Findings) -> MountKind {
+    if is_bind {
+        parsed.leave_out("a remount of a bind mount", field, findings);
+        return MountKind::Remount { superblock: Vec::new(), data: Vec::new() };
+    }
+    if parsed.superblock.contains(&"iversion") {
+        findings.problem(field.key("options"), "iversion on a remount; expected it where the filesystem is mounted");
+    }
+    if parsed.copy_up {
+        findings.problem(field.key("options"), "tmpcopyup on a remount; expected it where a tmpfs is mounted");
+    }
+    MountKind::Remount { superblock: parsed.superblock.clone(), data: parsed.data.clone() }
 }
 
 /// A mount that shall be shared with the host has to be cloned in the host's mount namespace: in the container's every mount is a
@@ -383,7 +403,8 @@ fn devices(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
     for (path, major, minor) in DEFAULT_DEVICES {
         let path = InRoot::new(path);
         if !configured.iter().any(|planned| planned.step.path == path) {
-            let step = DeviceStep { path, kind: libc::S_IFCHR, major, minor, mode: 0o666, uid: 0, gid: 0, bind };
+            let step =
+                DeviceStep { path, kind: libc::S_IFCHR, major, minor, mode: 0o666, uid: 0, gid: 0, bind, mode_asked: false };
             steps.push(Planned::new(RootfsStep::Device(step), origin()));
         }
     }
@@ -431,6 +452,7 @@ fn device_step(device: &Device, bind: bool, field: &Field, findings: &mut Findin
         uid: device.uid.unwrap_or(0),
         gid: device.gid.unwrap_or(0),
         bind,
+        mode_asked: device.file_mode.is_some(),
     })
 }
 

@@ -115,6 +115,9 @@ pub struct DeviceStep {
     pub gid: u32,
     /// Bind the host's node of this name instead of making one, which a user namespace may not.
     pub bind: bool,
+    /// The config says which mode it is to have.
+    #[serde(skip)]
+    pub mode_asked: bool,
 }
 
 /// How the container's root becomes `/`.

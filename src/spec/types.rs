@@ -24,6 +24,12 @@ fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserial
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
+/// An object whose properties may be `null`, which counts as absent.
+fn without_nulls<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<IndexMap<String, T>, D::Error> {
+    let map = Option::<IndexMap<String, Option<T>>>::deserialize(deserializer)?.unwrap_or_default();
+    Ok(map.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
+}
+
 macro_rules! spec_struct {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
@@ -31,6 +37,16 @@ macro_rules! spec_struct {
         #[serde(rename_all = "camelCase")]
         pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
     };
+}
+
+/// A value that means nothing on Linux; only whether it is there is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Foreign;
+
+impl<'de> Deserialize<'de> for Foreign {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
 }
 
 spec_struct! {
@@ -54,6 +70,16 @@ Spec {
     annotations: StringMap,
     #[serde(default)]
     linux: Option<Linux>,
+    #[serde(default, skip_serializing)]
+    windows: Option<Foreign>,
+    #[serde(default, skip_serializing)]
+    solaris: Option<Foreign>,
+    #[serde(default, skip_serializing)]
+    vm: Option<Foreign>,
+    #[serde(default, skip_serializing)]
+    zos: Option<Foreign>,
+    #[serde(default, skip_serializing)]
+    freebsd: Option<Foreign>,
 }}
 
 spec_struct! {
@@ -95,6 +121,8 @@ Process {
     io_priority: Option<IoPriority>,
     #[serde(default, rename = "execCPUAffinity")]
     exec_cpu_affinity: Option<CpuAffinity>,
+    #[serde(default, skip_serializing)]
+    command_line: Option<Foreign>,
 }}
 
 spec_struct! {
@@ -114,6 +142,8 @@ User {
     umask: Option<i64>,
     #[serde(default, deserialize_with = "list")]
     additional_gids: Vec<i64>,
+    #[serde(default, skip_serializing)]
+    username: Option<Foreign>,
 }}
 
 spec_struct! {
@@ -245,7 +275,7 @@ Linux {
     memory_policy: Option<MemoryPolicy>,
     #[serde(default)]
     personality: Option<Personality>,
-    #[serde(default, deserialize_with = "or_default")]
+    #[serde(default, deserialize_with = "without_nulls")]
     time_offsets: IndexMap<String, TimeOffset>,
 }}
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::cgroups::{Cgroup, CgroupRecord, Recorded, Version};
 use crate::error::{Error, Failure};
 use crate::id::ContainerId;
+use crate::plan::document::WARNINGS;
 use crate::procfs::ProcFs;
 use crate::spec;
 use crate::sys::process;
@@ -183,10 +184,20 @@ pub fn state_document(record: &Record, status: Status) -> Value {
     state.insert("rootfs".to_owned(), json!(record.rootfs));
     state.insert("created".to_owned(), json!(record.created));
     state.insert("owner".to_owned(), json!(""));
-    if !record.annotations.is_empty() {
-        state.insert("annotations".to_owned(), json!(record.annotations));
+    let annotations = annotations(record);
+    if !annotations.is_empty() {
+        state.insert("annotations".to_owned(), json!(annotations));
     }
     Value::Object(state)
+}
+
+/// Those of the config, and one of our own for the warnings of create.
+fn annotations(record: &Record) -> spec::StringMap {
+    let mut annotations = record.annotations.clone();
+    if !record.warnings.is_empty() {
+        annotations.insert(WARNINGS.to_owned(), json!(record.warnings).to_string());
+    }
+    annotations
 }
 
 fn status(directory: &Directory, record: &Record, lock: Lock, seen: &mut Seen) -> Result<Status, Failure> {

@@ -104,6 +104,12 @@ pub struct Record {
     /// Mount points that were made in the caller's own mount namespace and are removed by delete, the last one first.
     #[serde(default)]
     pub host_mounts: Vec<PathBuf>,
+    /// Hooks of create have begun to run: a create that fails after that runs the poststop hooks.
+    #[serde(default)]
+    pub hooks_begun: bool,
+    /// What is not as the config says, as create said it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The seccomp filter of the container, for exec.
