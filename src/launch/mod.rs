@@ -14,3 +14,4 @@ pub mod link;
 pub mod protocol;
 pub mod script;
 pub mod supervise;
+pub mod wait;

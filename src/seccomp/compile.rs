@@ -123,10 +123,11 @@ pub fn compile(policy: &Policy<'_>, options: Options) -> Result<Compiled, Refusa
 type Resolved = (&'static Row, usize);
 
 fn resolve(policy: &Policy<'_>) -> (Vec<Resolved>, Vec<String>) {
-    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    let mut known = Vec::with_capacity(policy.rules.iter().map(|rule| rule.names.len()).sum());
+    let (mut unknown, mut place) = (Vec::new(), 0);
     for (index, rule) in policy.rules.iter().enumerate() {
         for name in rule.names {
-            match table::find(name) {
+            match table::find_from(name, &mut place) {
                 Some(row) => known.push((row, index)),
                 None => unknown.push(name.clone()),
             }
@@ -226,7 +227,7 @@ fn uses(policy: &Policy<'_>, known: &[Resolved], arch: &Arch) -> Vec<Use> {
         };
         note(row, None);
         if arch.multiplexed
-            && let Some((multiplexer, selected)) = subcall(row.0)
+            && let Some((multiplexer, selected)) = subcall(row.name())
             && let Some(multiplexer) = table::find(multiplexer)
         {
             note(multiplexer, Some(selected));
@@ -255,7 +256,7 @@ fn call(graph: &mut Graph, policy: &Policy<'_>, uses: &[Use], arch: &Arch) -> Re
     prune(&mut cases, |rule| policy.rules[*rule].action);
     if let Some((earlier, later)) = conflict(&cases, |rule| policy.rules[*rule].action) {
         let position = |index: usize| policy.rules[index].position;
-        return Err(Refusal::Conflict { earlier: position(earlier), later: position(later), name: uses[0].row.0.to_owned() });
+        return Err(Refusal::Conflict { earlier: position(earlier), later: position(later), name: uses[0].row.name().to_owned() });
     }
     let cases = order(cases, arch).into_iter().filter_map(|case| words(&case, policy.rules[case.rule].action, arch));
     Ok(decide(graph, cases.collect(), policy.default))

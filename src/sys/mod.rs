@@ -10,6 +10,7 @@ pub mod cred;
 pub mod errno;
 pub mod exe;
 pub mod fs;
+pub mod heap;
 pub mod libseccomp;
 pub mod mount;
 pub mod net;
