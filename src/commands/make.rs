@@ -11,7 +11,7 @@ use crate::launch::launcher::{self, Handles, Launch, Launched};
 use crate::plan::build;
 use crate::plan::request::{self, Request};
 use crate::plan::{Findings, Plan, StartSignal};
-use crate::spec::{self, Spec};
+use crate::spec::{self, Hooks, Linux, Spec};
 use crate::state::record::{LAYOUT, Phase, SeccompRecord};
 use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record, Store};
@@ -204,8 +204,9 @@ fn launch(
 
 fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> Record {
     let spec = &prepared.spec;
-    let linux = spec.linux.clone().unwrap_or_default();
-    let hooks = spec.hooks.clone().unwrap_or_default();
+    let nothing = (Linux::default(), Hooks::default());
+    let linux = spec.linux.as_ref().unwrap_or(&nothing.0);
+    let hooks = spec.hooks.as_ref().unwrap_or(&nothing.1);
     Record {
         layout: LAYOUT,
         id: request.id.clone(),
@@ -218,21 +219,21 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         cgroup: survey.record().clone(),
         init: None,
         process: spec.process.clone(),
-        namespaces: linux.namespaces,
-        uid_mappings: linux.uid_mappings,
-        gid_mappings: linux.gid_mappings,
+        namespaces: linux.namespaces.clone(),
+        uid_mappings: linux.uid_mappings.clone(),
+        gid_mappings: linux.gid_mappings.clone(),
         seccomp: prepared
             .plan
             .seccomp
             .as_ref()
             .map(|filter| SeccompRecord { flags: filter.flags, listener: filter.listener.clone() }),
-        personality: linux.personality,
-        memory_policy: linux.memory_policy,
+        personality: linux.personality.clone(),
+        memory_policy: linux.memory_policy.clone(),
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
-        net_devices: linux.net_devices,
+        net_devices: linux.net_devices.clone(),
         resctrl: prepared.plan.resctrl.as_ref().map(crate::resctrl::group::record),
-        poststart: hooks.poststart,
-        poststop: hooks.poststop,
+        poststart: hooks.poststart.clone(),
+        poststop: hooks.poststop.clone(),
         host_mounts: prepared.plan.host_mounts(),
     }
 }
