@@ -76,7 +76,12 @@ fn table_agrees_with_libseccomp() {
             let theirs = resolve_name(arch.token, row.name()).and_then(|number| u32::try_from(number).ok());
             match (theirs, arch.number(row)) {
                 (Some(theirs), ours) => {
-                    assert!(Some(theirs) == ours || CORRECTED.contains(&(row.name(), arch.name)), "{} on {}", row.name(), arch.name);
+                    assert!(
+                        Some(theirs) == ours || CORRECTED.contains(&(row.name(), arch.name)),
+                        "{} on {}",
+                        row.name(),
+                        arch.name
+                    );
                     compared += 1;
                 }
                 (None, Some(ours)) if subcall => {
