@@ -125,7 +125,8 @@ mod tests {
             (3, 6, "a[2][0]"),
             (3, 8, "a"),
             (4, 11, "d"),
-            (4, 18, "d.e"),
+            (4, 17, "d.e"),
+            (4, 18, "d"),
             (5, 1, ""),
         ] {
             assert_eq!(at(line, column), path, "{line}:{column}");
