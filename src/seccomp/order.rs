@@ -8,7 +8,7 @@
 //!    of two rules of which one begins with all that the other asks, the shorter one;
 //! 3. what is still equal, as written: in the order in which a rule first made that comparison, even if another one has taken its place
 //!    since ([`prune`]);
-//! 4. of inequalities on one argument whose upper halves are the same, the first one written decides where the upper half decides alone
+//! 4. of several "less" on one argument whose upper halves are the same, the first one written decides where the upper half decides alone
 //!    ([`Part`]).
 //!
 //! Two rules with the same conditions and different actions, or a later rule that is more general than an earlier one with
@@ -84,12 +84,12 @@ fn sorted<T: Clone>(rules: Vec<Stepped<T>>, depth: usize) -> Vec<Ranked<T>> {
     first
 }
 
-/// Of several inequalities with the same upper half, which this group is about, the parts that it decides alone, as written.
+/// Of several "less" with the same upper half, which this group is about, the parts that it decides alone, as written.
 fn upper_parts<T: Clone>(group: &mut [Stepped<T>], depth: usize) -> Vec<Ranked<T>> {
     let is_inequality = |(steps, rule): &&mut Stepped<T>| {
         let last = rule.conditions.last().filter(|_| steps.len() == depth + 2);
         let at_upper = steps.get(depth).is_some_and(|step| step.0.0 % 2 == 1);
-        at_upper && last.is_some_and(|last| matches!(last.op, Op::Lt | Op::Le | Op::Gt | Op::Ge)) && rule.part == Part::Whole
+        at_upper && last.is_some_and(|last| matches!(last.op, Op::Lt | Op::Le)) && rule.part == Part::Whole
     };
     let together: Vec<&mut Stepped<T>> = group.iter_mut().filter(is_inequality).collect();
     if together.len() < 2 {
