@@ -119,7 +119,8 @@ impl State {
             self.lists[list] = unsafe { (*first).next };
             return first.cast();
         }
-        if !self.has_room(size) && !(self.add_chunk() && self.has_room(size)) {
+        let there_is = self.has_room(size) || (self.add_chunk() && self.has_room(size));
+        if !there_is {
             return null_mut();
         }
         let piece = self.next;
