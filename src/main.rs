@@ -6,10 +6,16 @@
 
 #![no_main]
 
+use std::ffi::OsString;
+
 use clap::Parser;
-use rt::commands::{Cli, Globals, arguments};
+use rt::commands::{self, Cli, Globals, arguments};
 use rt::error::Error;
 use rt::log::Log;
+use rt::sys::heap;
+
+#[global_allocator]
+static ALLOCATOR: heap::Global = heap::Global;
 
 /// What the C library calls.
 #[allow(unsafe_code, reason = "the symbol is the program's entry point, of which there is one")]
@@ -23,7 +29,14 @@ pub extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
 }
 
 fn run() -> i32 {
-    let cli = Cli::parse_from(arguments::normal(std::env::args_os().collect()));
+    let given: Vec<OsString> = std::env::args_os().collect();
+    // Asked often, by engines and monitors: not worth the tree of all commands.
+    if let [_, only] = given.as_slice()
+        && commands::VERSION_FLAGS.iter().any(|flag| only == flag)
+    {
+        return commands::version().map_or_else(|error| error.status, |()| 0);
+    }
+    let cli = Cli::parse_from(arguments::normal(given));
     let globals = match Globals::new(&cli) {
         Ok(globals) => globals,
         Err(error) => {

@@ -3,7 +3,7 @@
 //! Every write to procfs goes through this descriptor, and lookups below it neither follow links out nor cross mounts, so that
 //! an image cannot redirect a write with a mount or link of its own (CVE-2019-16884, CVE-2025-52881).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use crate::error::{Doing, Failure};
@@ -20,6 +20,19 @@ const ROOT_INODE: u64 = 1;
 #[derive(Debug)]
 pub struct ProcFs {
     root: OwnedFd,
+}
+
+/// From the descriptor of one that was verified.
+impl From<OwnedFd> for ProcFs {
+    fn from(root: OwnedFd) -> Self {
+        Self { root }
+    }
+}
+
+impl AsFd for ProcFs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
 }
 
 impl ProcFs {

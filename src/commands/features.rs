@@ -65,8 +65,7 @@ fn document() -> Value {
         },
         "annotations": {
             "io.github.rt.version": env!("CARGO_PKG_VERSION"),
-            "io.github.rt.commit": env!("RT_COMMIT"),
-            "io.github.seccomp.libseccomp.version": crate::sys::libseccomp::version()
+            "io.github.rt.commit": env!("RT_COMMIT")
         },
         "potentiallyUnsafeConfigAnnotations": [crate::cgroups::systemd::plan::ANNOTATION]
     })

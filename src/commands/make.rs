@@ -12,7 +12,7 @@ use crate::plan::build;
 use crate::plan::request::{self, Request};
 use crate::plan::{Findings, InitStep, Plan, StartSignal};
 use crate::procfs::ProcFs;
-use crate::spec::{self, Spec};
+use crate::spec::{self, Hooks, Linux, Spec};
 use crate::state::record::{LAYOUT, Phase, SeccompRecord};
 use crate::state::{Directory, Record, Store};
 use crate::sys::fs;
@@ -218,8 +218,9 @@ fn launch(
 /// What is known of a container before it is made.
 pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRecord) -> Record {
     let spec = &prepared.spec;
-    let linux = spec.linux.clone().unwrap_or_default();
-    let hooks = spec.hooks.clone().unwrap_or_default();
+    let nothing = (Linux::default(), Hooks::default());
+    let linux = spec.linux.as_ref().unwrap_or(&nothing.0);
+    let hooks = spec.hooks.as_ref().unwrap_or(&nothing.1);
     Record {
         layout: LAYOUT,
         id: request.id.clone(),
@@ -230,25 +231,25 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
         owner: crate::sys::cred::geteuid(),
         annotations: spec.annotations.clone(),
         cgroup: cgroup.clone(),
-        device_rules: linux.resources.map(|resources| resources.devices).unwrap_or_default(),
-        devices: linux.devices,
+        device_rules: linux.resources.as_ref().map(|resources| resources.devices.clone()).unwrap_or_default(),
+        devices: linux.devices.clone(),
         init: None,
         process: spec.process.clone(),
-        namespaces: linux.namespaces,
-        uid_mappings: linux.uid_mappings,
-        gid_mappings: linux.gid_mappings,
+        namespaces: linux.namespaces.clone(),
+        uid_mappings: linux.uid_mappings.clone(),
+        gid_mappings: linux.gid_mappings.clone(),
         seccomp: prepared
             .plan
             .seccomp
             .as_ref()
             .map(|filter| SeccompRecord { flags: filter.flags, listener: filter.listener.clone() }),
-        personality: linux.personality,
-        memory_policy: linux.memory_policy,
+        personality: linux.personality.clone(),
+        memory_policy: linux.memory_policy.clone(),
         keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
-        net_devices: linux.net_devices,
+        net_devices: linux.net_devices.clone(),
         resctrl: prepared.plan.resctrl.as_ref().map(crate::resctrl::group::record),
-        poststart: hooks.poststart,
-        poststop: hooks.poststop,
+        poststart: hooks.poststart.clone(),
+        poststop: hooks.poststop.clone(),
         host_mounts: prepared.plan.host_mounts(),
         hooks_begun: false,
         warnings: prepared.plan.warnings.iter().map(ToString::to_string).collect(),

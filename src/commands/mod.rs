@@ -30,6 +30,17 @@ use crate::state::{Store, store};
 /// The version in the form that Docker parses: name and version, commit, specification.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("RT_COMMIT"), "\nspec: 1.3.0");
 
+/// The ways to ask for it.
+pub const VERSION_FLAGS: [&str; 4] = ["--version", "-version", "-v", "-V"];
+
+/// Prints the version.
+///
+/// # Errors
+/// See [`print()`].
+pub fn version() -> Result<(), Error> {
+    print(&format!("rt version {VERSION}\n"))
+}
+
 /// A daemonless, rootless-first OCI container runtime.
 #[derive(Debug, Parser)]
 #[command(name = "rt", disable_help_subcommand = true, args_override_self = true, disable_version_flag = true)]
@@ -136,8 +147,7 @@ impl Cli {
     /// With the exit status inside.
     pub fn run(self, globals: &Globals) -> Result<i32, Error> {
         if self.version {
-            print(&format!("rt version {VERSION}\n"))?;
-            return Ok(0);
+            return version().map(|()| 0);
         }
         let missing = || Error::new("usage", "no command given; see `rt --help`");
         match self.command.ok_or_else(missing)? {

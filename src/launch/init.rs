@@ -24,12 +24,13 @@ use crate::seccomp::Listener;
 use crate::seccomp::notify::Courier;
 use crate::state::record::ProcessRef;
 use crate::sys::process::Image;
-use crate::sys::{fs, mount, process, signal, socket};
+use crate::sys::{fs, heap, mount, process, signal, socket};
 
 use super::launcher::Handles;
 use super::link::InitLink;
 use super::protocol::{FromInit, ToInit};
 use super::rehearsal;
+use super::wait;
 
 /// What ps(1) shows of init until it is the program.
 const INIT_NAME: &std::ffi::CStr = c"rt:[init]";
@@ -138,7 +139,7 @@ impl Init<'_> {
         for (index, planned) in plan.init.iter().enumerate() {
             let place = Place { role: Role::Init, step: index + 1, of };
             let named = |failure: Failure| failure.doing(&planned.step).origin(&planned.origin).at(place);
-            match self.step(&planned.step).map_err(named) {
+            match self.step(index, &planned.step).map_err(named) {
                 Err(failure) if plan.rehearsal && rehearsal::goes_on_init(&planned.step) => {
                     self.link()?.send(&FromInit::Found(Box::new(failure.shortened())), None)?;
                 }
@@ -158,7 +159,7 @@ impl Init<'_> {
         };
     }
 
-    fn step(&mut self, step: &InitStep) -> Result<(), Failure> {
+    fn step(&mut self, index: usize, step: &InitStep) -> Result<(), Failure> {
         match step {
             InitStep::Await(message) => self.expect(*message),
             InitStep::Send(message) => self.link()?.send(message, None),
@@ -176,17 +177,17 @@ impl Init<'_> {
             }
             InitStep::Hooks(steps) => self.hooks(steps),
             InitStep::Process(step) => self.process(step),
-            InitStep::AwaitStart(StartSignal::Fifo) => self.await_fifo(),
+            InitStep::AwaitStart(StartSignal::Fifo) => self.await_fifo(index),
             InitStep::AwaitStart(StartSignal::Link) => self.expect(ToInit::Start),
             InitStep::Execute => self.execute(),
-            InitStep::Rehearsed { planned, instead } => self.rehearse(planned, instead),
+            InitStep::Rehearsed { planned, instead } => self.rehearse(index, planned, instead),
         }
     }
 
-    fn rehearse(&mut self, planned: &InitStep, instead: &Instead<InitStep>) -> Result<(), Failure> {
+    fn rehearse(&mut self, index: usize, planned: &InitStep, instead: &Instead<InitStep>) -> Result<(), Failure> {
         match (instead, planned) {
             (Instead::Step(step), _) => {
-                self.step(step)?;
+                self.step(index, step)?;
                 match &**step {
                     InitStep::Rootfs(RootfsStep::Mount(mount)) => cover::protect(mount, self.root()?),
                     _ => Ok(()),
@@ -441,17 +442,14 @@ impl Init<'_> {
         Ok(fs::close_range(from, u32::MAX)?)
     }
 
-    /// Opening the fifo for writing waits until `start` opens it for reading.
-    fn await_fifo(&mut self) -> Result<(), Failure> {
+    /// From here on the launcher is not needed any more. Where it can be done, init waits without the memory that it needed until now.
+    fn await_fifo(&mut self, index: usize) -> Result<(), Failure> {
         self.link = None;
-        let place = self.handles.fifo.take().ok_or_else(|| Failure::because("the start fifo was not opened"))?;
-        for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
-            signal::exit_on(number)?;
+        let fifo = self.handles.fifo.take().ok_or_else(|| Failure::because("the start fifo was not opened"))?;
+        if let Some(rest) = wait::written_down(self.plan, index, &self.program, &self.env) {
+            heap::start_over(&rest, [fifo.as_fd(), self.handles.procfs.as_fd()], wait::go_on)
         }
-        signal::unblock_all()?;
-        let fifo = self.handles.procfs.reopen(&place, libc::O_WRONLY).doing(|| "wait for start")?;
-        signal::block_all()?;
-        self.fifo = Some(fifo);
+        self.fifo = Some(wait::await_start(&fifo, &self.handles.procfs)?);
         Ok(())
     }
 

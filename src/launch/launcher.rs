@@ -21,7 +21,7 @@ use crate::state::record::{Phase, ProcessRef};
 use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
-use crate::sys::{CallError, fs, signal, socket, tty};
+use crate::sys::{CallError, fs, heap, signal, socket, tty};
 
 use super::link::{self, LauncherLink};
 use super::protocol::{FromInit, ToInit};
@@ -393,6 +393,7 @@ impl Walk<'_> {
         let flags = u64::from(crate::namespaces::steps::flags(new).cast_unsigned());
         let request = CloneArgs { flags, cgroup };
         self.born_in_cgroup = cgroup.is_some();
+        heap::leave();
         let mut made = self.clone_once(inside, &request);
         let nested = match (&made, self.launch.record.init) {
             // Controllers were enabled below the container's cgroup, which has no processes of its own then: init knows where.

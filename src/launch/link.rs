@@ -1,5 +1,6 @@
 //! [`Link`]: one end of a `SOCK_SEQPACKET` pair, typed by what it sends and receives.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -18,6 +19,8 @@ const MAX_MESSAGE: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Link<Send, Receive> {
     fd: OwnedFd,
+    /// Room for what is received, the same for all messages.
+    room: RefCell<Vec<u8>>,
     types: PhantomData<(Send, Receive)>,
 }
 
@@ -32,7 +35,13 @@ pub type InitLink = Link<FromInit, ToInit>;
 /// The kernel's.
 pub fn pair() -> Result<(LauncherLink, InitLink), Failure> {
     let (first, second) = socket::seqpacket_pair()?;
-    Ok((Link { fd: first, types: PhantomData }, Link { fd: second, types: PhantomData }))
+    Ok((Link::new(first), Link::new(second)))
+}
+
+impl<Send, Receive> Link<Send, Receive> {
+    fn new(fd: OwnedFd) -> Self {
+        Self { fd, room: RefCell::default(), types: PhantomData }
+    }
 }
 
 impl<Send: Serialize, Receive: DeserializeOwned> Link<Send, Receive> {
@@ -50,19 +59,20 @@ impl<Send: Serialize, Receive: DeserializeOwned> Link<Send, Receive> {
     /// # Errors
     /// If what came is not a message.
     pub fn receive(&self) -> Result<Option<(Receive, Option<OwnedFd>)>, Failure> {
-        let received = match socket::receive(&self.fd, MAX_MESSAGE) {
+        let mut data = self.room.borrow_mut();
+        let fd = match socket::receive_into(&self.fd, MAX_MESSAGE, &mut data) {
             // The other end died with a message of ours unread. The kernel says so once, before what it had sent (the error of a socket
             // is looked at first); its last word is still there.
-            Err(error) if error.is(libc::ECONNRESET) => socket::receive(&self.fd, MAX_MESSAGE),
+            Err(error) if error.is(libc::ECONNRESET) => socket::receive_into(&self.fd, MAX_MESSAGE, &mut data),
             other => other,
         }
         .doing(|| "receive a message between launcher and init")?;
-        if received.data.is_empty() {
+        if data.is_empty() {
             return Ok(None);
         }
-        let message = serde_json::from_slice(&received.data)
+        let message = serde_json::from_slice(&data)
             .map_err(|error| Failure::because(format!("unknown message between launcher and init: {error}")))?;
-        Ok(Some((message, received.fd)))
+        Ok(Some((message, fd)))
     }
 }
 

@@ -15,3 +15,4 @@ pub mod protocol;
 pub mod rehearsal;
 pub mod script;
 pub mod supervise;
+pub mod wait;

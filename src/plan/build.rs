@@ -17,7 +17,7 @@ use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountKind, OpenedBy};
 use crate::rootfs::{RootfsStep, plan::RootfsPlan};
 use crate::seccomp::{self, Filter};
-use crate::spec::{Field, Linux, Spec};
+use crate::spec::{Field, Hooks, Linux, Spec};
 
 use super::common::{check_terminal, closing, connect_listener, default, ending, flag, for_the_bridge, getting_ready};
 use super::document;
@@ -27,22 +27,23 @@ use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Plan, Planned,
 /// The plan of a new container. The findings of all areas are collected; if there are problems, the plan must not be carried out.
 pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findings) -> Plan {
     document::check(spec, findings);
-    let linux = spec.linux.clone().unwrap_or_default();
-    let hooks = spec.hooks.clone().unwrap_or_default();
-    hooks::plan(&hooks, findings);
-    let namespaces = namespaces(&linux, findings);
+    let nothing = (Linux::default(), Hooks::default());
+    let linux = spec.linux.as_ref().unwrap_or(&nothing.0);
+    let hooks = spec.hooks.as_ref().unwrap_or(&nothing.1);
+    hooks::plan(hooks, findings);
+    let namespaces = namespaces(linux, findings);
     check_rights(&namespaces, host, findings);
-    let maps = id_maps(&linux, &namespaces, host, findings);
-    let offsets = time_offsets(&linux, &namespaces, findings);
+    let maps = id_maps(linux, &namespaces, host, findings);
+    let offsets = time_offsets(linux, &namespaces, findings);
     let resctrl = linux.intel_rdt.as_ref().and_then(|config| resctrl::plan(config, &request.id, host, findings));
-    let net_devices = netdev::plan(&linux, &namespaces, host, findings);
-    let cgroup = cgroup(spec, &linux, request, host, &namespaces, findings);
+    let net_devices = netdev::plan(linux, &namespaces, host, findings);
+    let cgroup = cgroup(spec, linux, request, host, &namespaces, findings);
     let directories: Vec<(PathBuf, PathBuf)> =
         cgroup.places.iter().map(|planned| (planned.step.mount.clone(), planned.step.directory())).collect();
     let rootfs = rootfs_plan::plan(
         &rootfs_plan::Input {
             spec,
-            linux: &linux,
+            linux,
             namespaces: &namespaces,
             host,
             bundle: &request.bundle,
@@ -94,7 +95,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         rootfs: &rootfs,
         process,
         oom_score,
-        hooks: &hooks,
+        hooks,
         terminal,
         seccomp: seccomp.as_ref(),
         resctrl: resctrl.as_ref(),

@@ -8,7 +8,7 @@ use super::condition::{Clause, Condition, Known, Op};
 use super::decide::{Case, decide};
 use super::emit::emit;
 use super::graph::{Graph, Jump, Node, Word};
-use super::order::{Ranked, conflict, order, prune};
+use super::order::{Part, Ranked, conflict, order, prune};
 use super::table::{self, Row};
 
 /// `BPF_MAXINSNS` (linux/bpf_common.h): the longest program that seccomp(2) takes.
@@ -107,7 +107,8 @@ pub fn compile(policy: &Policy<'_>, options: Options) -> Result<Compiled, Refusa
     let mut trees = Vec::with_capacity(policy.arches.len());
     for audit in dispatch(&policy.arches) {
         let numbers = numbers(&mut graph, policy, &known, audit, options)?;
-        trees.push((audit, tree(&mut graph, &numbers)));
+        let sums = sums(&graph, &numbers);
+        trees.push((audit, tree(&mut graph, &numbers, &sums)));
         if graph.nodes().len() > MAX_NODES {
             return Err(Refusal::TooLong);
         }
@@ -123,10 +124,11 @@ pub fn compile(policy: &Policy<'_>, options: Options) -> Result<Compiled, Refusa
 type Resolved = (&'static Row, usize);
 
 fn resolve(policy: &Policy<'_>) -> (Vec<Resolved>, Vec<String>) {
-    let (mut known, mut unknown) = (Vec::new(), Vec::new());
+    let mut known = Vec::with_capacity(policy.rules.iter().map(|rule| rule.names.len()).sum());
+    let (mut unknown, mut place) = (Vec::new(), 0);
     for (index, rule) in policy.rules.iter().enumerate() {
         for name in rule.names {
-            match table::find(name) {
+            match table::find_from(name, &mut place) {
                 Some(row) => known.push((row, index)),
                 None => unknown.push(name.clone()),
             }
@@ -226,7 +228,7 @@ fn uses(policy: &Policy<'_>, known: &[Resolved], arch: &Arch) -> Vec<Use> {
         };
         note(row, None);
         if arch.multiplexed
-            && let Some((multiplexer, selected)) = subcall(row.0)
+            && let Some((multiplexer, selected)) = subcall(row.name())
             && let Some(multiplexer) = table::find(multiplexer)
         {
             note(multiplexer, Some(selected));
@@ -246,7 +248,7 @@ fn call(graph: &mut Graph, policy: &Policy<'_>, uses: &[Use], arch: &Arch) -> Re
             if conditions.is_empty() {
                 return Ok(graph.action(rule.action));
             }
-            cases.push(Ranked { conditions, rule: entry.rule });
+            cases.push(Ranked { conditions, rule: entry.rule, part: Part::Whole, ghost: false });
         }
     }
     if cases.len() > MAX_INSTRUCTIONS {
@@ -255,7 +257,11 @@ fn call(graph: &mut Graph, policy: &Policy<'_>, uses: &[Use], arch: &Arch) -> Re
     prune(&mut cases, |rule| policy.rules[*rule].action);
     if let Some((earlier, later)) = conflict(&cases, |rule| policy.rules[*rule].action) {
         let position = |index: usize| policy.rules[index].position;
-        return Err(Refusal::Conflict { earlier: position(earlier), later: position(later), name: uses[0].row.0.to_owned() });
+        return Err(Refusal::Conflict {
+            earlier: position(earlier),
+            later: position(later),
+            name: uses[0].row.name().to_owned(),
+        });
     }
     let cases = order(cases, arch).into_iter().filter_map(|case| words(&case, policy.rules[case.rule].action, arch));
     Ok(decide(graph, cases.collect(), policy.default))
@@ -272,8 +278,14 @@ fn conditions(alternative: &[Condition], selected: Option<u32>, arch: &Arch) -> 
 /// The rule in words, or `None` if it can never hold.
 fn words(case: &Ranked<usize>, action: u32, arch: &Arch) -> Option<Case> {
     let mut clauses = Vec::with_capacity(case.conditions.len());
-    for condition in &case.conditions {
-        match Clause::of(condition, arch) {
+    let (last, others) = case.conditions.split_last()?;
+    let of_last = match case.part {
+        Part::Whole => vec![Clause::of(last, arch)],
+        Part::Upper => vec![Clause::upper(last, arch)],
+        Part::Lower => Clause::lower(last, arch).to_vec(),
+    };
+    for known in others.iter().map(|condition| Clause::of(condition, arch)).chain(of_last) {
+        match known {
             Known::Decided(true) => {}
             Known::Decided(false) => return None,
             Known::Open(clause) => clauses.push(clause),
@@ -284,7 +296,7 @@ fn words(case: &Ranked<usize>, action: u32, arch: &Arch) -> Option<Case> {
 
 /// A search for the run that the number is in. It is balanced by what is still to be done in the end: runs whose treatment
 /// takes more decisions lie less deep.
-fn tree(graph: &mut Graph, runs: &[(u32, Node)]) -> Node {
+fn tree(graph: &mut Graph, runs: &[(u32, Node)], sums: &[usize]) -> Node {
     match runs {
         [] => graph.action(BAD_ARCH),
         [(_, only)] => *only,
@@ -292,30 +304,32 @@ fn tree(graph: &mut Graph, runs: &[(u32, Node)]) -> Node {
             graph.branch(NUMBER, Jump::Eq, *single, *node, *around)
         }
         runs => {
-            let (below, above) = runs.split_at(middle(graph, runs));
-            let (no, yes) = (tree(graph, below), tree(graph, above));
+            let at = middle(sums);
+            let (below, above) = runs.split_at(at);
+            let (no, yes) = (tree(graph, below, &sums[..=at]), tree(graph, above, &sums[at..]));
             graph.branch(NUMBER, Jump::Ge, above[0].0, yes, no)
         }
     }
 }
 
-/// Where to divide at least two runs, so that neither part is empty.
-fn middle(graph: &Graph, runs: &[(u32, Node)]) -> usize {
-    let weight = |run: &(u32, Node)| 1 + graph.depth(run.1);
-    let total: usize = runs.iter().map(weight).sum();
-    let mut below = 0;
-    for (at, run) in runs.iter().enumerate() {
-        let weight = weight(run);
-        if 2 * below + weight >= total {
-            // Before this run or behind it: where the parts are more alike.
-            return at.clamp(1, runs.len() - 1);
-        }
-        below += weight;
-        if 2 * below >= total {
-            return (at + 1).clamp(1, runs.len() - 1);
-        }
+/// What is still to be done in the end, summed up: before the first run, before the second, ..., behind the last.
+fn sums(graph: &Graph, runs: &[(u32, Node)]) -> Vec<usize> {
+    let mut sums = Vec::with_capacity(runs.len() + 1);
+    sums.push(0);
+    for run in runs {
+        sums.push(sums[sums.len() - 1] + 1 + graph.depth(run.1));
     }
-    1
+    sums
+}
+
+/// Where to divide at least two runs, so that neither part is empty.
+fn middle(sums: &[usize]) -> usize {
+    let runs = sums.len() - 1;
+    let total = sums[0] + sums[runs];
+    // The run in which the half is reached: before it or behind it, where the parts are more alike.
+    let at = sums[1..].partition_point(|sum| 2 * sum < total).min(runs - 1);
+    let behind = usize::from(sums[at] + sums[at + 1] < total);
+    (at + behind).clamp(1, runs - 1)
 }
 
 /// `SECCOMP_RET_ERRNO` with an error number.

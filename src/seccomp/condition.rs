@@ -154,6 +154,31 @@ impl Clause {
         Self { negated: matches!(condition.op, Op::Ne | Op::Lt | Op::Le), ..clause }.settle(None)
     }
 
+    /// An inequality where the upper half decides alone.
+    pub fn upper(condition: &Condition, arch: &Arch) -> Known {
+        let upper = Word::at(words(condition.index, arch).0);
+        let value = halves(condition.value).0;
+        let above = |k| Self { over: None, high: None, low: Some(Test { word: upper, greater: true, k }), negated: false };
+        match (condition.op, value.checked_sub(1)) {
+            (Op::Gt | Op::Ge, _) => above(value).settle(None),
+            // Less, and nothing is less than 0.
+            (_, None) => Known::Decided(false),
+            (_, Some(below)) => Self { negated: true, ..above(below) }.settle(None),
+        }
+    }
+
+    /// An inequality where the upper halves are equal: that they are, and what the lower half says.
+    pub fn lower(condition: &Condition, arch: &Arch) -> [Known; 2] {
+        let (upper, lower) = words(condition.index, arch);
+        let value = halves(condition.value);
+        let equal = Test { word: Word::at(upper), greater: false, k: value.0 };
+        let equal = Self { over: None, high: Some(equal), low: None, negated: false };
+        let negated = matches!(condition.op, Op::Le | Op::Lt);
+        let k = if matches!(condition.op, Op::Gt | Op::Le) { Some(value.1) } else { value.1.checked_sub(1) };
+        let low = k.map(|k| Test { word: Word::at(lower), greater: true, k });
+        [equal.settle(None), Self { over: None, high: None, low, negated }.settle(None)]
+    }
+
     /// What is left of it once the outcome of a test is known.
     pub fn given(&self, test: &Test, outcome: bool) -> Known {
         self.settle(Some((test, outcome)))

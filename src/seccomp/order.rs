@@ -6,7 +6,10 @@
 //! 2. rules with conditions come by the comparisons they make, argument after argument from the lowest: those on higher
 //!    arguments first; then equalities before "less" before "greater"; then larger values first ("less": smaller first);
 //!    of two rules of which one begins with all that the other asks, the shorter one;
-//! 3. what is still equal, as written.
+//! 3. what is still equal, as written: in the order in which a rule first made that comparison, even if another one has taken its place
+//!    since ([`prune`]);
+//! 4. of several "less" on one argument whose upper halves are the same, the first one written decides where the upper half decides alone
+//!    ([`Part`]).
 //!
 //! Two rules with the same conditions and different actions, or a later rule that is more general than an earlier one with
 //! another action, are refused by libseccomp, and here too.
@@ -23,6 +26,22 @@ pub struct Ranked<T> {
     pub conditions: Vec<Condition>,
     /// What belongs to it.
     pub rule: T,
+    /// Where the last condition counts.
+    pub part: Part,
+    /// It only shows where its comparisons come first: another rule says what it says.
+    pub ghost: bool,
+}
+
+/// An inequality of 64 bits looks at the upper half first, and at the lower if both are equal. Rules with the same upper half have that
+/// first look in common, which keeps the action of the first of them; they are told apart only where it is not decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Everywhere.
+    Whole,
+    /// Where the upper half decides alone.
+    Upper,
+    /// Where the upper halves are equal.
+    Lower,
 }
 
 /// The position of a comparison; the greatest is the first.
@@ -57,8 +76,30 @@ fn sorted<T: Clone>(rules: Vec<Stepped<T>>, depth: usize) -> Vec<Ranked<T>> {
         }
     }
     groups.sort_by_key(|group| Reverse(group.0.0));
-    first.extend(groups.into_iter().flat_map(|group| sorted(group.1, depth + 1)));
+    for (_, mut group) in groups {
+        first.extend(upper_parts(&mut group, depth));
+        first.extend(sorted(group, depth + 1));
+    }
+    first.retain(|rule| !rule.ghost);
     first
+}
+
+/// Of several "less" with the same upper half, which this group is about, the parts that it decides alone, as written.
+fn upper_parts<T: Clone>(group: &mut [Stepped<T>], depth: usize) -> Vec<Ranked<T>> {
+    let is_inequality = |(steps, rule): &&mut Stepped<T>| {
+        let last = rule.conditions.last().filter(|_| steps.len() == depth + 2);
+        let at_upper = steps.get(depth).is_some_and(|step| step.0.0 % 2 == 1);
+        at_upper && last.is_some_and(|last| matches!(last.op, Op::Lt | Op::Le)) && rule.part == Part::Whole
+    };
+    let together: Vec<&mut Stepped<T>> = group.iter_mut().filter(is_inequality).collect();
+    if together.len() < 2 {
+        return Vec::new();
+    }
+    let split = |(_, rule): &mut Stepped<T>| {
+        rule.part = Part::Lower;
+        Ranked { part: Part::Upper, ..rule.clone() }
+    };
+    together.into_iter().map(split).collect()
 }
 
 /// The comparisons of a rule: of each argument the upper word, where there is one, and the lower.
@@ -84,7 +125,8 @@ fn step(condition: &Condition, upper: u32, value: u32, mask: u32) -> Step {
     ((condition.index * 2 + upper, class, place), (condition.op == Op::MaskedEq, with_equal, mask, value))
 }
 
-/// Leaves out what another rule with the same action and no other conditions says already.
+/// Leaves out what another rule with the same action and no other conditions says already. Where that one came later and asks for the first
+/// of its conditions, the comparisons that it made keep their place.
 pub fn prune<T>(rules: &mut Vec<Ranked<T>>, action: impl Fn(&T) -> u32) {
     let covers = |general: &Ranked<T>, rule: &Ranked<T>| {
         action(&general.rule) == action(&rule.rule)
@@ -95,7 +137,11 @@ pub fn prune<T>(rules: &mut Vec<Ranked<T>>, action: impl Fn(&T) -> u32) {
         // Of two equal ones the first stays.
         let earlier = rules[..at].iter().any(|other| covers(other, &rules[at]));
         let later = rules[at + 1..].iter().any(|other| covers(other, &rules[at]) && !covers(&rules[at], other));
-        if earlier || later {
+        let beginning = |other: &Ranked<T>| covers(other, &rules[at]) && rules[at].conditions.starts_with(&other.conditions);
+        if later && !earlier && rules[at + 1..].iter().any(beginning) {
+            rules[at].ghost = true;
+            at += 1;
+        } else if earlier || later {
             rules.remove(at);
         } else {
             at += 1;
@@ -105,9 +151,9 @@ pub fn prune<T>(rules: &mut Vec<Ranked<T>>, action: impl Fn(&T) -> u32) {
 
 /// The first rule that contradicts an earlier one, and that one: the same conditions, or fewer of them, and another action.
 pub fn conflict<T: Clone + PartialEq>(rules: &[Ranked<T>], action: impl Fn(&T) -> u32) -> Option<(T, T)> {
-    for (at, later) in rules.iter().enumerate() {
+    for (at, later) in rules.iter().enumerate().filter(|(_, rule)| !rule.ghost) {
         let general = |earlier: &&Ranked<T>| {
-            action(&earlier.rule) != action(&later.rule) && earlier.conditions.starts_with(&later.conditions)
+            !earlier.ghost && action(&earlier.rule) != action(&later.rule) && earlier.conditions.starts_with(&later.conditions)
         };
         if let Some(earlier) = rules[..at].iter().find(general) {
             return Some((earlier.rule.clone(), later.rule.clone()));

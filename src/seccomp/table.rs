@@ -9,7 +9,53 @@
 pub const N: i32 = -1;
 
 /// A name and its numbers, one for each [`Column`].
-pub type Row = (&'static str, [i32; COLUMNS]);
+///
+/// The name lies in the row: a pointer to it would have to be relocated at every start, which writes to the pages of the table.
+#[derive(Debug)]
+pub struct Row {
+    name: [u8; LONGEST],
+    length: u8,
+    numbers: [i32; COLUMNS],
+}
+
+/// The length of the longest name.
+const LONGEST: usize = 31;
+
+impl Row {
+    /// The name.
+    pub fn name(&self) -> &str {
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.name[..usize::from(self.length)]
+    }
+
+    /// The number in a column.
+    pub fn number(&self, column: Column) -> Option<u32> {
+        u32::try_from(self.numbers[column as usize]).ok()
+    }
+}
+
+const fn row(&(name, numbers): &(&str, [i32; COLUMNS])) -> Row {
+    let (text, mut bytes, mut at) = (name.as_bytes(), [0; LONGEST], 0);
+    while at < text.len() {
+        bytes[at] = text[at];
+        at += 1;
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "a longer name than LONGEST does not compile")]
+    Row { name: bytes, length: text.len() as u8, numbers }
+}
+
+const fn rows<const COUNT: usize>(written: &[(&str, [i32; COLUMNS]); COUNT]) -> [Row; COUNT] {
+    let mut rows = [const { row(&("", [N; COLUMNS])) }; COUNT];
+    let mut at = 0;
+    while at < COUNT {
+        rows[at] = row(&written[at]);
+        at += 1;
+    }
+    rows
+}
 
 /// How many columns the table has.
 pub const COLUMNS: usize = 18;
@@ -25,12 +71,29 @@ pub enum Column {
 
 /// The row of a system call, if it is known on any architecture.
 pub fn find(name: &str) -> Option<&'static Row> {
-    TABLE.binary_search_by(|row| row.0.cmp(name)).ok().map(|index| &TABLE[index])
+    find_from(name, &mut 0)
 }
 
+/// The same for many names, of which each is looked for first where the one before was found: profiles are mostly sorted.
+pub fn find_from(name: &str, place: &mut usize) -> Option<&'static Row> {
+    let near = TABLE.iter().enumerate().skip(*place).take(NEAR).find(|(_, row)| row.bytes() == name.as_bytes());
+    let index = match near {
+        Some((index, _)) => index,
+        None => TABLE.binary_search_by(|row| row.bytes().cmp(name.as_bytes())).ok()?,
+    };
+    *place = index + 1;
+    Some(&TABLE[index])
+}
+
+/// How many rows are looked at before all are searched.
+const NEAR: usize = 3;
+
 /// All rows, sorted by name.
+pub static TABLE: [Row; WRITTEN.len()] = rows(&WRITTEN);
+
 #[rustfmt::skip]
-pub static TABLE: &[Row] = &[
+#[allow(clippy::large_const_arrays, reason = "read by the compiler only; a static would be part of the program, with a pointer per row")]
+const WRITTEN: [(&str, [i32; COLUMNS]); 508] = [
     ("_llseek", [140, N, N, 140, N, N, 140, 140, N, N, 140, N, 140, 140, N, 140, N, 140]),
     ("_newselect", [142, N, N, 142, N, N, 142, 142, 22, 22, 142, 142, 142, 142, N, 142, N, 142]),
     ("_sysctl", [149, 156, N, 149, N, N, 149, 153, 152, 152, 149, 149, 149, 149, N, 149, 149, 149]),

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::error::{Error, Failure, Problem};
 use crate::sys::{At, CallError, fs};
 
+use super::locate::locate;
 use super::{Field, Spec};
 
 /// The largest config.json that is read; real ones have some ten kilobytes.
@@ -101,16 +102,10 @@ fn find_nul(value: &Value, field: &Field, problems: &mut Vec<Problem>) {
 /// # Errors
 /// With the config path of the first value that has a wrong type, or the line of a syntax error.
 pub fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T, Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        (path, error.into_inner())
-    });
-    let value = parsed.and_then(|value| deserializer.end().map(|()| value).map_err(|error| (".".to_owned(), error)));
-    value.map_err(|(path, error)| {
-        let field = if path == "." { Field::default() } else { Field::new(path) };
+    serde_json::from_slice(bytes).map_err(|error| {
         let text = error.to_string();
-        if error.is_syntax() || error.is_eof() || field == Field::default() {
+        let field = if error.is_data() { locate(bytes, error.line(), error.column()) } else { Field::default() };
+        if field == Field::default() {
             return Error::new("invalid-config", format!("{name}: {text}"));
         }
         Error::config(name, &[Problem::new(field, plain(&text))])

@@ -2,6 +2,7 @@
 
 mod field;
 pub mod load;
+mod locate;
 mod types;
 
 pub use field::Field;

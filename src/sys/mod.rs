@@ -11,6 +11,7 @@ pub mod errno;
 pub mod exe;
 mod flags;
 pub mod fs;
+pub mod heap;
 pub mod libseccomp;
 pub mod mount;
 pub mod net;

@@ -120,9 +120,21 @@ pub struct Received {
 /// # Errors
 /// The kernel's; `EMSGSIZE` if the message was longer.
 pub fn receive(socket: impl AsFd, limit: usize) -> CallResult<Received> {
+    let mut data = Vec::new();
+    let fd = receive_into(socket, limit, &mut data)?;
+    Ok(Received { data, fd })
+}
+
+/// [`receive`] into memory that can be used again; what is in it is replaced. Returns the descriptor that came along.
+///
+/// # Errors
+/// As [`receive`].
+pub fn receive_into(socket: impl AsFd, limit: usize, data: &mut Vec<u8>) -> CallResult<Option<OwnedFd>> {
     let raw = socket.as_fd().as_raw_fd();
-    let mut data = vec![0u8; limit];
-    let mut iov = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: data.len() };
+    data.clear();
+    data.reserve(limit);
+    // Not filled with zeros first: messages are short, and each page of the rest would have to be found for that.
+    let mut iov = libc::iovec { iov_base: data.as_mut_ptr().cast(), iov_len: limit };
     let mut control = Control([0; 32]);
     // SAFETY: an all-zero msghdr is a valid value.
     let mut message: libc::msghdr = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -142,8 +154,9 @@ pub fn receive(socket: impl AsFd, limit: usize) -> CallResult<Received> {
     if message.msg_flags & libc::MSG_TRUNC != 0 {
         return Err(CallError::new("recvmsg", format!("{raw}: more than {limit} bytes"), libc::EMSGSIZE));
     }
-    data.truncate(usize::try_from(len).unwrap_or(0));
-    Ok(Received { data, fd })
+    // SAFETY: the kernel has written this many bytes, which is not more than was reserved.
+    unsafe { data.set_len(usize::try_from(len).unwrap_or(0)) };
+    Ok(fd)
 }
 
 fn take_descriptor(control: &Control, len: usize) -> Option<OwnedFd> {

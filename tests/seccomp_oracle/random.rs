@@ -2,11 +2,11 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use rt::spec::Seccomp;
+use rt::spec::{Seccomp, SyscallArg, SyscallRule};
 use serde_json::{Value, json};
 
 use crate::machine::Program;
-use crate::oracle::{Dice, calls, differences, export, possible};
+use crate::oracle::{Dice, Difference, calls, differences, export, possible};
 use crate::{ours, policy, profiles};
 
 const NAMES: &[&str] = &["personality", "clone", "ioctl", "read", "socket", "semop", "socketcall", "accept", "_llseek"];
@@ -44,12 +44,35 @@ fn profile(first: &'static [&'static str], last: &'static [&'static str], action
 }
 
 /// Cases for a debug build; a release build has time for more.
-/// The same profiles in every run, so that a change of the code and not of the dice fails a test. `ORACLE_SEED=N` looks elsewhere: where rules
-/// of one call contradict each other and both match, libseccomp's choice depends on its own order and is not always met yet.
+/// The same profiles in every run, so that a change of the code and not of the dice fails a test; `ORACLE_SEED=N` looks elsewhere.
 fn config(cases: u32) -> ProptestConfig {
     let seed = std::env::var("ORACLE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let cases = if cfg!(debug_assertions) { cases } else { cases * 10 };
     ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(seed), ..ProptestConfig::default() }
+}
+
+/// The argument and the upper half that a rule's inequality is about.
+fn inequality(rule: &SyscallRule) -> Option<(u32, u64)> {
+    let is_one = |arg: &&SyscallArg| arg.op.contains("CMP_L") || arg.op.contains("CMP_G");
+    rule.args.iter().find(is_one).map(|arg| (arg.index, arg.value >> 32))
+}
+
+/// Libseccomp's flaw of two inequalities on one argument with different upper halves (see the module's text): having looked at the lower half
+/// for one, it takes that for the upper half for the other, and passes a rule over that holds. True if its answer is that of the profile
+/// without one such rule.
+fn passed_over(profile: &Seccomp, difference: &Difference) -> bool {
+    const WIDE: u32 = 0x8000_0000; // __AUDIT_ARCH_64BIT
+    let answers = |at: usize| {
+        let mut without = profile.clone();
+        without.syscalls.remove(at);
+        let compiled = ours(&policy(&without));
+        compiled.is_ok_and(|compiled| Program::new(&compiled.program).run(&difference.call).0 == difference.theirs)
+    };
+    let has_other =
+        |index: u32, upper: u64| profile.syscalls.iter().filter_map(inequality).any(|other| other.0 == index && other.1 != upper);
+    let suspects = profile.syscalls.iter().enumerate().filter_map(|(at, rule)| Some((at, inequality(rule)?)));
+    let mut suspects = suspects.filter(|(_, (index, upper))| has_other(*index, *upper));
+    difference.call.audit & WIDE != 0 && suspects.any(|(at, _)| answers(at))
 }
 
 fn assert_like_libseccomp(profile: &Seccomp) -> Result<(), TestCaseError> {
@@ -64,8 +87,8 @@ fn assert_like_libseccomp(profile: &Seccomp) -> Result<(), TestCaseError> {
     for difference in differences(&ours, &theirs, &calls) {
         let possible = possible(&policy, &difference.call);
         // An answer that no rule gives, where ours is one that a rule gives, is a flaw of libseccomp (see the module's text).
-        let flaw = possible.contains(&difference.ours) && !possible.contains(&difference.theirs);
-        prop_assert!(flaw, "{difference:x?}, possible {possible:x?}");
+        let invented = possible.contains(&difference.ours) && !possible.contains(&difference.theirs);
+        prop_assert!(invented || passed_over(profile, &difference), "{difference:x?}, possible {possible:x?}");
     }
     Ok(())
 }
