@@ -42,9 +42,11 @@ mod exec;
 mod hierarchy;
 mod hooks;
 mod idmap;
+mod kernel;
 mod leftovers;
 mod lifecycle;
 mod list;
+mod lsm;
 mod namespaces;
 mod netdev;
 mod numa;
@@ -58,8 +60,10 @@ mod runner;
 mod seccomp;
 mod security;
 mod stress;
+mod subtree;
 mod systemd;
 mod terminal;
+mod unified;
 mod update;
 mod user;
 
@@ -90,6 +94,10 @@ const ALL: &[&[runner::Test]] = &[
     crash::TESTS,
     stress::TESTS,
     systemd::TESTS,
+    subtree::TESTS,
+    unified::TESTS,
+    lsm::TESTS,
+    kernel::TESTS,
 ];
 
 fn main() {
