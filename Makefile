@@ -4,6 +4,7 @@
 #   RT=path            the runtime that `demo`, `engines` and `bench` use (default: bin/rt)
 #   PREFIX, DESTDIR    where `install` puts the program (default: /usr/local, no DESTDIR)
 #   N=30               rounds of `bench` (default: 15)
+#   GUEST=all          the machines of `vm-test`: bookworm, trixie (default), testing, or all of them
 #   VM_TESTS=all       every test in `vm-test` (default: those that depend on the kernel's and systemd's ways)
 #   ENGINES="docker podman"  which of `engines` run: parts of "engine: scenario" (default: all)
 #   VALIDATION=folder  for `conformance`: a checkout of opencontainers/runtime-tools in which

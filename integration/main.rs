@@ -46,11 +46,13 @@ mod generate;
 mod hierarchy;
 mod hooks;
 mod idmap;
+mod kernel;
 mod leftovers;
 mod lenient;
 mod lifecycle;
 mod limits;
 mod list;
+mod lsm;
 mod namespaces;
 mod netdev;
 mod numa;
@@ -64,8 +66,10 @@ mod runner;
 mod seccomp;
 mod security;
 mod stress;
+mod subtree;
 mod systemd;
 mod terminal;
+mod unified;
 mod update;
 mod user;
 mod words;
@@ -103,6 +107,10 @@ const ALL: &[&[runner::Test]] = &[
     crash::TESTS,
     stress::TESTS,
     systemd::TESTS,
+    subtree::TESTS,
+    unified::TESTS,
+    lsm::TESTS,
+    kernel::TESTS,
 ];
 
 fn main() {

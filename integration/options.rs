@@ -198,7 +198,7 @@ fn recursive_words_that_clear(ctx: &Ctx) -> Outcome {
 fn recursive_access_times(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc 1.1.5 does not know all of them");
     let source = ctx.host_dir("source", "file", "");
-    let below = format!("mkdir {source}/below && mount -t tmpfs tmpfs {source}/below");
+    let below = format!("mount -t tmpfs tmpfs {source} && mkdir {source}/below && mount -t tmpfs tmpfs {source}/below");
     let cases: [(&str, &[&str]); 5] = [
         ("rnoatime", &["rw", "noatime"]),
         ("rstrictatime", &["rw"]),
@@ -222,7 +222,7 @@ fn recursive_access_times(ctx: &Ctx) -> Outcome {
 fn own_and_recursive_words_together(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc 1.1.5 does not know all of them");
     let source = ctx.host_dir("source", "file", "");
-    let below = format!("mkdir {source}/below && mount -t tmpfs tmpfs {source}/below");
+    let below = format!("mount -t tmpfs tmpfs {source} && mkdir {source}/below && mount -t tmpfs tmpfs {source}/below");
     let text = prepared(ctx, &below, |c| {
         config::mount(c, "bind", &source, "/mnt", &["rbind", "nodev", "rnoexec", "rnosymfollow", "rprivate"]);
     });

@@ -81,11 +81,11 @@ fn rlimits_are_set(ctx: &Ctx) -> Outcome {
         c["process"]["rlimits"] = json!([
             { "type": "RLIMIT_NOFILE", "soft": 200, "hard": 300 },
             { "type": "RLIMIT_CORE", "soft": 0, "hard": 0 },
-            { "type": "RLIMIT_NPROC", "soft": 5000, "hard": 6000 }
+            { "type": "RLIMIT_NPROC", "soft": 500, "hard": 600 }
         ]);
     });
     let rows: Vec<Vec<&str>> = output.lines().map(|line| line[26..].split_whitespace().take(2).collect()).collect();
-    assert_eq!(rows, [["0", "0"], ["5000", "6000"], ["200", "300"]]);
+    assert_eq!(rows, [["0", "0"], ["500", "600"], ["200", "300"]]);
     Pass
 }
 

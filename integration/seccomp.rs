@@ -97,6 +97,7 @@ const ALLOWED: &[&str] = &[
     "capset",
     "chdir",
     "clone",
+    "clone3",
     "close",
     "close_range",
     "dup",
@@ -146,6 +147,7 @@ const ALLOWED: &[&str] = &[
     "read",
     "readlink",
     "readlinkat",
+    "rseq",
     "rt_sigaction",
     "rt_sigprocmask",
     "rt_sigreturn",
@@ -160,6 +162,7 @@ const ALLOWED: &[&str] = &[
     "stat",
     "tgkill",
     "uname",
+    "vfork",
     "wait4",
     "write",
 ];

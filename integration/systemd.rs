@@ -27,6 +27,7 @@ tests! {
     }
     Root {
         devices_survive_reloads,
+        a_user_outside_of_its_systemd_s_tree,
     }
 }
 
@@ -269,5 +270,41 @@ fn devices_survive_reloads(ctx: &Ctx) -> Outcome {
         systemctl(ctx, &["daemon-reload"]);
     }
     assert_eq!((container.status().as_str(), container.printed().as_str()), ("running", ""));
+    Pass
+}
+
+/// A user whose systemd runs.
+fn user_with_systemd() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let folders = std::fs::read_dir("/run/user").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let sockets = folders.filter_map(|folder| std::fs::metadata(folder.join("systemd/private")).ok());
+    sockets.map(|socket| socket.uid()).find(|uid| *uid != 0)
+}
+
+/// The user may not move processes from where they are to where they shall be: systemd does it, for create as for exec.
+fn a_user_outside_of_its_systemd_s_tree(ctx: &Ctx) -> Outcome {
+    needs_systemd!(ctx);
+    let Some(uid) = user_with_systemd() else { return Skip("no user whose systemd runs".to_owned()) };
+    let bundle = ctx.bundle(|c| {
+        *c = config::default(uid, uid);
+        c["linux"]["resources"] = json!({ "pids": { "limit": 50 } });
+    });
+    std::fs::create_dir(ctx.state_root()).unwrap();
+    std::os::unix::fs::chown(ctx.state_root(), Some(uid), Some(uid)).unwrap();
+    let script = format!(
+        "{rt} --systemd-cgroup create -b {bundle} {id} </dev/null >/dev/null && {rt} start {id} && {rt} exec {id} cat /proc/self/cgroup; \
+         code=$?; {rt} delete -f {id} && exit $code",
+        rt = format_args!("{} --root {}", ctx.runtime().display(), ctx.path("state")),
+        bundle = bundle.path(),
+        id = ctx.fresh("outside"),
+    );
+    let (id, runtime_dir) = (uid.to_string(), format!("XDG_RUNTIME_DIR=/run/user/{uid}"));
+    let bus = format!("DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{uid}/bus");
+    let user = ["setpriv", "--reuid", &id, "--regid", &id, "--clear-groups", "env", &runtime_dir, &bus, "sh", "-c", &script];
+    let own = read("/proc/self/cgroup".as_ref());
+    assert!(!own.contains(&format!("user@{uid}.service")), "{own}");
+    let group = ctx.command(&user).run().ok();
+    assert!(group.text().contains(&format!("user@{uid}.service/")) && group.text().ends_with(".scope"), "{group}");
+    assert_eq!(group.stderr, "");
     Pass
 }

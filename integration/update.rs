@@ -64,6 +64,10 @@ fn set_all(ctx: &Ctx, container: &Container, path: &str) {
         let (file, expected) = match version(controller) {
             None => continue,
             Some(Version::V1) => v1,
+            // Without the BFQ scheduler it is the other file, and another scale.
+            Some(Version::V2) if v2.0 == "io.bfq.weight" && !folder(controller, path).join(v2.0).exists() => {
+                ("io.weight", "default 4950")
+            }
             Some(Version::V2) => v2,
         };
         let output = ctx.rt(&["update", flag, text, &container.id]);

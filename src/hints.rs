@@ -4,7 +4,7 @@ use crate::error::Failure;
 
 /// A hint and the failures that it is for.
 struct Hint {
-    /// The system call.
+    /// The system call; any, if it is empty.
     call: &'static str,
     /// Its error number.
     errno: i32,
@@ -72,6 +72,19 @@ const HINTS: &[Hint] = &[
         text: "a control group that has enabled controllers for its children takes no processes itself",
     },
     Hint {
+        call: "clone3",
+        errno: libc::EOPNOTSUPP,
+        about: "",
+        text: "a control group for threads, or one below it, takes no processes of its own: see cgroup.type of those that \
+               linux.cgroupsPath leads through",
+    },
+    Hint {
+        call: "write",
+        errno: libc::EBUSY,
+        about: "cgroup.subtree_control",
+        text: "a control group with processes of its own cannot pass controllers on: move them to one below it first",
+    },
+    Hint {
         call: "write",
         errno: libc::EPERM,
         about: "uid_map",
@@ -102,6 +115,12 @@ const HINTS: &[Hint] = &[
         about: "",
         text: "ids in a user namespace are those on the left side of its maps (containerID in linux.gidMappings)",
     },
+    Hint {
+        call: "",
+        errno: libc::ENOSYS,
+        about: "",
+        text: "rt needs Linux 6.1 or newer, and no seccomp filter around it that takes system calls away",
+    },
 ];
 
 const CPUSET: &str = "the list may name only what is online and what the parent control group may use itself";
@@ -110,7 +129,7 @@ const CPUSET: &str = "the list may name only what is online and what the parent 
 pub fn find(failure: &Failure) -> Option<&'static str> {
     let call = failure.call.as_ref()?;
     let about = |hint: &Hint| call.args.contains(hint.about) || failure.doing.contains(hint.about);
-    let fits = |hint: &&Hint| hint.call == call.call && call.is(hint.errno) && about(hint);
+    let fits = |hint: &&Hint| (hint.call.is_empty() || hint.call == call.call) && call.is(hint.errno) && about(hint);
     HINTS.iter().find(fits).map(|hint| hint.text)
 }
 

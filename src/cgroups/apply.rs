@@ -102,7 +102,7 @@ fn judge(tolerance: Tolerance, call: CallError, planned: &Planned<Step>, warning
     let busy = call.is(libc::EBUSY) && matches!(planned.step, Step::Enable { .. });
     let why = if busy {
         " (the cgroup has processes of its own, which have to move below first; in its directory: `mkdir rest && for p in $(cat \
-         cgroup.procs); do echo $p > rest/cgroup.procs; done`)"
+         cgroup.procs); do echo $p > rest/cgroup.procs; done`; where the user has a systemd, `rt --systemd-cgroup ...` needs no such step)"
     } else {
         ""
     };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::base::{base, source};
 use super::plan::Want;
 use super::systemd::{Manager, Systemd, Which};
 use crate::error::{Doing, Failure};
@@ -34,9 +35,10 @@ pub struct Hierarchy {
 pub struct Unified {
     /// Where it is mounted.
     pub mount: PathBuf,
-    /// The calling process's place in it, absolute as seen from the mount point.
+    /// The calling process's place in it, absolute as seen from the mount point; for an ordinary user the base of its containers,
+    /// where there is one (`base.rs`).
     pub own: PathBuf,
-    /// The controllers that are available in the deepest existing directory above the container's.
+    /// The controllers that can be had in the container's directory.
     pub controllers: Vec<String>,
     /// True if directories can be made where the container's shall be.
     pub writable: bool,
@@ -95,13 +97,17 @@ pub fn probe(id: &str, cgroups_path: Option<&str>, privileged: bool) -> Result<F
         // Version 2 is listed last. Beside version 1 in the usual places it is in its own usual place, or nobody uses it.
         let may_be_elsewhere = membership.controllers.is_some() || facts.v1.is_empty() || table.is_some();
         let look_up = || membership.look_up(mount_table(&mut table));
-        let Some((mount, own)) = membership.guess().or_else(|| may_be_elsewhere.then(look_up).flatten()) else { continue };
+        let found = membership.guess().or_else(|| may_be_elsewhere.then(look_up).flatten());
+        let Some((mount, mut own)) = found else { continue };
+        if !privileged && membership.controllers.is_none() {
+            own = base(&mount, &own).unwrap_or(own);
+        }
         let deepest = || deepest_existing(&mount, &want.as_ref().map_or_else(|| own.clone(), |want| want.below(&own)));
         let writable = privileged || faccessat(At::Cwd, &deepest(), libc::W_OK | libc::X_OK).is_ok();
         match membership.controllers {
             Some(controllers) => facts.v1.push(Hierarchy { controllers, mount, own, writable }),
             None => {
-                let controllers = words(&read(deepest().join("cgroup.controllers")).unwrap_or_default());
+                let controllers = words(&read(source(&mount, &deepest()).join("cgroup.controllers")).unwrap_or_default());
                 facts.v2 = Some(Unified { mount, own, controllers, writable });
             }
         }

@@ -15,6 +15,7 @@
 //! killed there even where version 1 does the accounting.
 
 mod apply;
+mod base;
 mod cgroup;
 mod change;
 mod controllers;

@@ -24,6 +24,8 @@ pub struct Level {
 pub struct Delegation {
     /// The caller.
     pub uid: u32,
+    /// The process that has called: a shell, most likely.
+    pub parent: u32,
     /// systemd is pid 1.
     pub systemd: bool,
     /// The caller's own systemd can be reached.
@@ -65,6 +67,7 @@ impl Delegation {
         let version_1 = facts.v1.iter().flat_map(|hierarchy| hierarchy.controllers.iter().cloned());
         let mut found = Self {
             uid,
+            parent: std::os::unix::process::parent_id(),
             systemd: Path::new("/run/systemd/system").exists(),
             user_manager: runtime_directory(uid).join("systemd/private").exists(),
             version_1: version_1.filter(|name| !name.starts_with("name=")).collect(),
@@ -114,22 +117,21 @@ impl Delegation {
         let (step, repair) = match (self.user_manager, self.systemd) {
             (true, _) => (
                 "the cgroup of this process was not delegated".to_owned(),
-                "start the command by `systemd-run --user --scope -p Delegate=yes`".to_owned(),
+                "have the user's systemd make one for the container: `rt --systemd-cgroup ...`".to_owned(),
             ),
             (false, true) => (
                 "this user has no systemd of their own".to_owned(),
                 format!("as root: `loginctl enable-linger {uid}`; then log in anew (not by su or sudo)"),
             ),
             (false, false) => {
-                let directory = self.levels.first().map_or(Path::new("/sys/fs/cgroup"), |level| &level.path);
-                let directory = directory.join(format!("user-{uid}"));
-                let directory = directory.display();
+                let mount = self.levels.first().map_or(Path::new("/sys/fs/cgroup"), |level| &level.path).display();
+                let parent = self.parent;
                 (
                     "no cgroup was given to this user".to_owned(),
                     format!(
-                        "as root: `mkdir -p {directory}/rest && chown {uid} {directory} {directory}/rest {directory}/*/cgroup.procs \
-                         {directory}/cgroup.procs {directory}/cgroup.subtree_control {directory}/cgroup.threads`, and start the command in \
-                         {directory}/rest"
+                        "as root: `d={mount}/rt-{uid}; mkdir -p $d/rest; for c in cpu cpuset io memory pids; \
+                         do echo +$c > {mount}/cgroup.subtree_control; done; \
+                         chown {uid} $d $d/cgroup.procs $d/cgroup.subtree_control $d/cgroup.threads; echo {parent} > $d/rest/cgroup.procs`"
                     ),
                 )
             }
@@ -173,6 +175,7 @@ mod tests {
         let level = |path: &str, hands_on: &[&str]| Level { path: path.into(), hands_on: names(hands_on) };
         Delegation {
             uid: 1000,
+            parent: 77,
             systemd: true,
             user_manager: true,
             version_1: Vec::new(),
@@ -198,19 +201,19 @@ mod tests {
             (session(), "rdma", "this kernel has no such controller", ""),
             (hybrid.clone(), "memory", "version 1", "systemd.unified_cgroup_hierarchy=1"),
             (hybrid, "io", "version 1", "systemd.unified_cgroup_hierarchy=1"),
-            (
-                Delegation { writable: false, ..session() },
-                "memory",
-                "was not delegated",
-                "systemd-run --user --scope -p Delegate=yes",
-            ),
+            (Delegation { writable: false, ..session() }, "memory", "was not delegated", "`rt --systemd-cgroup ...`"),
             (
                 Delegation { writable: false, user_manager: false, ..session() },
                 "memory",
                 "no systemd of their own",
                 "loginctl enable-linger 1000",
             ),
-            (Delegation { writable: false, ..without_systemd }, "cgroup", "no cgroup was given", "chown 1000 /c/user-1000"),
+            (
+                Delegation { writable: false, ..without_systemd },
+                "cgroup",
+                "no cgroup was given",
+                "`d=/c/rt-1000; mkdir -p $d/rest;",
+            ),
             (Delegation { own: None, ..session() }, "memory", "cgroup2 is not mounted", "mount -t cgroup2"),
         ];
         for (delegation, controller, step, repair) in table {

@@ -55,7 +55,15 @@ pub fn mount_label<'a>(label: Option<&'a str>, host: &Host, findings: &mut Findi
 
 /// True for filesystems whose files get the label of the mount: those of the kernel's own state have labels of their own.
 pub fn takes_label(fstype: &str) -> bool {
-    !matches!(fstype, "proc" | "sysfs" | "cgroup" | "cgroup2" | "securityfs" | "debugfs" | "tracefs" | "bpf" | "selinuxfs")
+    let own =
+        matches!(fstype, "proc" | "sysfs" | "cgroup" | "cgroup2" | "securityfs" | "debugfs" | "tracefs" | "bpf" | "selinuxfs");
+    !own && !has_its_root_labelled(fstype)
+}
+
+/// True for the message queues: the filesystem of an ipc namespace is made with the namespace, and mounting it with a label, which it
+/// has not got, is refused (`EINVAL`). Its root can be labelled afterwards, and queues get a label from that.
+pub fn has_its_root_labelled(fstype: &str) -> bool {
+    fstype == "mqueue"
 }
 
 #[cfg(test)]

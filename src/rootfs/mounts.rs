@@ -118,6 +118,10 @@ fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs)
         change(detached, step.own, false)?;
     }
     finish(step, detached, &target)?;
+    if let Some(label) = &step.root_label {
+        let directory = root.open(&step.destination, libc::O_RDONLY | libc::O_DIRECTORY)?;
+        fs::fsetxattr(&directory, c"security.selinux", label.as_bytes()).doing(|| "label its root")?;
+    }
     Ok(None)
 }
 

@@ -204,6 +204,7 @@ fn mount_step(
         copy_up: parsed.copy_up,
         plain_destination: !is_bind && matches!(fstype, "proc" | "sysfs"),
         id_map,
+        root_label: label.filter(|_| !is_bind && lsm::plan::has_its_root_labelled(fstype)).map(str::to_owned),
     })
 }
 

@@ -93,6 +93,9 @@ pub struct MountStep {
     /// Its ids are mapped: the launcher makes such a mount, because init has no rights over what is mapped to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_map: Option<MountMap>,
+    /// The SELinux label of its root directory, for a filesystem that is there before it is mounted and takes no option for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_label: Option<String>,
 }
 
 /// A device node, or its stand-in.
@@ -238,6 +241,7 @@ impl fmt::Display for MountStep {
         if self.copy_up {
             words.push("copying up".to_owned());
         }
+        words.extend(self.root_label.iter().map(|label| format!("its root labelled {label}")));
         if words.is_empty() { Ok(()) } else { write!(f, ": {}", words.join(",")) }
     }
 }

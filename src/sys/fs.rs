@@ -1,6 +1,6 @@
 //! Files and directories: open(2), openat2(2), and the `*at` family.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
@@ -678,6 +678,17 @@ pub fn write_some(fd: impl AsFd, buffer: &[u8]) -> CallResult<usize> {
         Err(error) if error.is(libc::EAGAIN) || error.is(libc::EINTR) => Ok(0),
         other => other.map(|n| usize::try_from(n).unwrap_or(0)),
     }
+}
+
+/// fsetxattr(2): sets or replaces an extended attribute.
+///
+/// # Errors
+/// The kernel's.
+pub fn fsetxattr(fd: impl AsFd, name: &CStr, value: &[u8]) -> CallResult<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: the name ends with a NUL, the value has the given length, and both outlive the call.
+    let ret = unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(ret.into(), "fsetxattr", || format!("{fd}, {name:?}")).map(drop)
 }
 
 /// Standard input, which stays open as long as the process lives.
