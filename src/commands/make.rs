@@ -202,7 +202,8 @@ fn launch(
     Ok((record, launched))
 }
 
-fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> Record {
+/// What is written about a container before the first effect.
+pub fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> Record {
     let spec = &prepared.spec;
     let linux = spec.linux.clone().unwrap_or_default();
     let hooks = spec.hooks.clone().unwrap_or_default();
@@ -234,11 +235,12 @@ fn record(prepared: &Prepared, request: &Request, survey: &cgroups::Survey) -> R
         poststart: hooks.poststart,
         poststop: hooks.poststop,
         host_mounts: prepared.plan.host_mounts(),
+        outside: crate::criu::plan::outside(&prepared.plan),
     }
 }
 
 /// Takes everything back that the record names. The first error stays the one that is reported.
-fn roll_back(failure: Failure, store: &Store, directory: &Directory, globals: &Globals) -> Error {
+pub fn roll_back(failure: Failure, store: &Store, directory: &Directory, globals: &Globals) -> Error {
     let error = Error::from(failure);
     match super::delete::destroy(store, directory, &globals.log) {
         Ok(()) => error,

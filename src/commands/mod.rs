@@ -1,6 +1,7 @@
 //! The command line: one file per verb with its arguments and a short `run`.
 
 pub mod arguments;
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -12,6 +13,7 @@ pub mod make;
 pub mod pause;
 pub mod plan;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -85,6 +87,8 @@ enum Command {
     List(list::Args),
     Ps(ps::Args),
     Events(events::Args),
+    Checkpoint(Box<checkpoint::Args>),
+    Restore(Box<restore::Args>),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Spec(spec::Args),
@@ -150,6 +154,8 @@ impl Cli {
             Command::List(args) => list::run(&args, globals),
             Command::Ps(args) => ps::run(&args, globals),
             Command::Events(args) => events::run(&args, globals),
+            Command::Checkpoint(args) => checkpoint::run(&args, globals),
+            Command::Restore(args) => restore::run(&args, globals),
             Command::Pause(args) => pause::pause(&args, globals),
             Command::Resume(args) => pause::resume(&args, globals),
             Command::Spec(args) => spec::run(&args),

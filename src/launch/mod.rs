@@ -12,5 +12,6 @@ pub mod init;
 pub mod launcher;
 pub mod link;
 pub mod protocol;
+pub mod restore;
 pub mod script;
 pub mod supervise;

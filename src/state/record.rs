@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups::CgroupRecord;
+use crate::criu::plan::Outside;
 use crate::id::ContainerId;
 use crate::resctrl::group::ResctrlRecord;
 use crate::seccomp::Listener;
@@ -98,6 +99,9 @@ pub struct Record {
     /// Mount points that were made in the caller's own mount namespace and are removed by delete, the last one first.
     #[serde(default)]
     pub host_mounts: Vec<PathBuf>,
+    /// The mounts whose content is outside of the container, for checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Outside>,
 }
 
 /// The seccomp filter of the container, for exec.
