@@ -32,6 +32,7 @@ macro_rules! needs_rt {
 }
 
 mod cgroups;
+mod checkpoint;
 mod config;
 mod crash;
 mod ctx;
@@ -73,6 +74,7 @@ const ALL: &[&[runner::Test]] = &[
     terminal::TESTS,
     hooks::TESTS,
     cgroups::TESTS,
+    checkpoint::TESTS,
     rootless::TESTS,
     list::TESTS,
     security::TESTS,

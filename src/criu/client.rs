@@ -41,6 +41,8 @@ pub struct Setting<'a> {
     pub descriptors: Vec<&'a OwnedFd>,
     /// A root directory that has to be a mount point: it becomes one, in a mount namespace that only CRIU has.
     pub root: Option<&'a Path>,
+    /// What it prints is not for the caller.
+    pub quiet: bool,
 }
 
 /// What CRIU's process says before it is CRIU's: the numbers of its directories. Our end of the conversation comes along.
@@ -53,7 +55,7 @@ enum Born {
 impl<'a> Setting<'a> {
     /// The images and the log, and nothing else.
     pub fn new(images: &'a Folder, work: &'a Folder) -> Self {
-        Self { images, work, descriptors: Vec::new(), root: None }
+        Self { images, work, descriptors: Vec::new(), root: None, quiet: false }
     }
 }
 
@@ -95,7 +97,7 @@ impl Criu {
     }
 
     fn ask(&self, request: &[u8], kind: Kind, folder: &Folder) -> Result<Response, Failure> {
-        let conversation = self.start(&Setting::new(folder, folder))?;
+        let conversation = self.start(&Setting { quiet: true, ..Setting::new(folder, folder) })?;
         conversation.send(request)?;
         let answer = conversation.next_response()?.map(|(response, _)| response);
         conversation.end();
@@ -107,7 +109,7 @@ impl Criu {
     /// What `criu check` says, if it is not content: a kernel without what it needs is the most frequent reason of a failure.
     fn unfit(&self, work: &Folder) -> Option<String> {
         let options = Options { log_file: "check.log", ..Options::default() };
-        let checked = self.start(&Setting::new(work, work)).and_then(|conversation| {
+        let checked = self.start(&Setting { quiet: true, ..Setting::new(work, work) }).and_then(|conversation| {
             let options = options.encode(conversation.images, conversation.work);
             conversation.send(&message::request(Kind::Check, Some(&options)))?;
             let fit = conversation.next_response()?.is_some_and(|(response, _)| response.is(Kind::Check) && response.success);
@@ -165,6 +167,11 @@ fn become_criu(path: &Path, envp: Vec<CString>, launcher: &OwnedFd, setting: &Se
     let (images, work) = (open(setting.images)?, open(setting.work)?);
     let (theirs, ours) = socket::seqpacket_pair()?;
     let number = CString::new(ours.as_raw_fd().to_string()).unwrap_or_default();
+    if setting.quiet {
+        let null = fs::openat(At::Cwd, Path::new("/dev/null"), libc::O_RDWR, 0)?;
+        fs::dup2(&null, 1)?;
+        fs::dup2(&null, 2)?;
+    }
     let image = process::Image::new(path, vec![c"criu".to_owned(), c"swrk".to_owned(), number], envp)?;
     say(launcher, &Born::Ready { images: images.as_raw_fd(), work: work.as_raw_fd() }, Some(&theirs))?;
     drop(theirs);

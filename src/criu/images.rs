@@ -88,7 +88,7 @@ impl Folder {
 }
 
 /// How many lines of the log an error shows.
-const SHOWN: usize = 4;
+const SHOWN: usize = 3;
 
 fn errors(log: &str) -> Vec<String> {
     let message = |line: &str| line.find("Error (").map(|at| line[at..].trim().to_owned());

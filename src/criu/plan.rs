@@ -395,6 +395,7 @@ pub fn restore(flags: &RestoreFlags, facts: &RestoreFacts<'_>, findings: &mut Fi
             inherit.push((name.clone(), fd));
         }
     }
+    inherit.iter_mut().for_each(|(name, _)| *name = inherited(name));
     inherit.extend(facts.network.map(|fd| (NETWORK.to_owned(), fd)));
     inherit.extend(facts.pid.map(|fd| (PID.to_owned(), fd)));
     let by_path = |namespace: &&Namespace| !matches!(namespace.r#type.as_str(), "network" | "pid" | "mount" | "cgroup");
@@ -415,6 +416,13 @@ pub fn restore(flags: &RestoreFlags, facts: &RestoreFacts<'_>, findings: &mut Fi
         network_lock: flags.network_lock,
         ..Options::default()
     }
+}
+
+/// The name by which CRIU finds a descriptor that stands for a file. Under a file's whole name CRIU opens what it finds anew, with the old
+/// position, and insists on the old size; what it looks for first is the name as a relative path, without the first letter, and there it
+/// takes the descriptor as it is. It does so in all versions, 3.15 to 4.2.
+fn inherited(name: &str) -> String {
+    if name.starts_with("file[") { name[1..].to_owned() } else { name.to_owned() }
 }
 
 /// What was joined has to be joined again, and nothing else: CRIU's images have no content for it.

@@ -105,7 +105,7 @@ pub fn run(restore: Restore<'_>) -> Result<Launched, Failure> {
     let Restore { plan, log, directory, record, survey, criu, images, work, mut options, opened } = restore;
     make_mount_points(plan)?;
     let console = connect_console(plan)?;
-    let conversation = criu.start(&Setting { images, work, descriptors: opened.all(), root: Some(&plan.rootfs) })?;
+    let conversation = criu.start(&Setting { descriptors: opened.all(), root: Some(&plan.rootfs), ..Setting::new(images, work) })?;
     let mut side = HostSide { plan, log, directory, record, procfs: ProcFs::open()?, console, terminal: None };
     side.make_groups(survey, &conversation)?;
     options.cgroup_roots = cgroup_roots(&side.procfs, conversation.pid())?;
