@@ -55,7 +55,8 @@ fn probe(dir: &Path) -> Result<(), String> {
         return Err("there is no criu in $PATH".to_owned());
     }
     let mut sleep = Command::new("setsid");
-    let mut sleeping = sleep.args(["sleep", "100"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut sleeping =
+        sleep.args(["sleep", "100"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     let criu = |verb: &str, flags: &[&str]| -> Result<(), String> {
         let ended = quiet(Command::new("criu").arg(verb).args(flags).arg("-D").arg(dir).args(["-o", "log"]));
@@ -440,7 +441,8 @@ fn what_criu_says_is_in_the_error(ctx: &Ctx) -> Outcome {
     let output = restore(ctx, &container, &["--detach", "--work-path", &work]).refused("restore by CRIU: Error (criu/");
     assert!(output.stderr.contains(&format!("(log: {work}/restore.log)")), "{output}");
     container.verb("state").refused("container does not exist");
-    restore(ctx, &container, &["--detach", "--image-path", &ctx.path("nothing")]).refused("open the image directory (--image-path)");
+    restore(ctx, &container, &["--detach", "--image-path", &ctx.path("nothing")])
+        .refused("open the image directory (--image-path)");
     restore(ctx, &container, &["--detach", "--image-path", &work]).refused("rt.json");
     Pass
 }

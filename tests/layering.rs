@@ -113,6 +113,7 @@ fn unsafe_code_is_in_sys_only() {
 const BELOW_LAUNCH: &[&str] = &[
     "cgroups",
     "child.rs",
+    "criu",
     "error.rs",
     "hints.rs",
     "hooks.rs",
@@ -172,7 +173,18 @@ fn printing_and_ending_have_their_places() {
         (&["std::process::exit", "process::abort"], &[]),
         (&["stderr()"], &["log.rs", "process/user.rs"]),
         (&["stdout()"], &["commands/mod.rs", "launch/supervise.rs", "process/user.rs"]),
-        (&["exit_now("], &["sys", "hooks.rs", "launch/init.rs", "launch/bridge.rs", "namespaces/idmap.rs", "seccomp/notify.rs"]),
+        (
+            &["exit_now("],
+            &[
+                "sys",
+                "criu/client.rs",
+                "hooks.rs",
+                "launch/init.rs",
+                "launch/bridge.rs",
+                "namespaces/idmap.rs",
+                "seccomp/notify.rs",
+            ],
+        ),
         (&["panic!(", "todo!(", "unimplemented!(", ".unwrap()"], &[]),
     ];
     for (words, places) in rules {
@@ -186,7 +198,7 @@ fn printing_and_ending_have_their_places() {
 #[test]
 fn areas_have_a_plan() {
     let sources = sources();
-    for area in ["cgroups", "namespaces", "process", "rootfs", "seccomp"] {
+    for area in ["cgroups", "criu", "namespaces", "process", "rootfs", "seccomp"] {
         assert!(sources.iter().any(|source| source.path == format!("{area}/plan.rs")), "{area} has no plan.rs");
     }
 }

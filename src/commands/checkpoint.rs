@@ -125,13 +125,7 @@ fn dump(args: &Args, container: &Container) -> Result<(), Error> {
     talk(&criu, kind, &options, &Setting::new(&images, &work), status.as_ref())
 }
 
-fn talk(
-    criu: &Criu,
-    kind: Kind,
-    options: &Options,
-    setting: &Setting<'_>,
-    status: Option<&OwnedFd>,
-) -> Result<(), Error> {
+fn talk(criu: &Criu, kind: Kind, options: &Options, setting: &Setting<'_>, status: Option<&OwnedFd>) -> Result<(), Error> {
     let conversation = criu.start(setting)?;
     conversation.carry_out(kind, options, setting.work, None, |notice| match (notice.moment.as_str(), status) {
         ("status-ready", Some(status)) => Ok(fs::write_all(status, &[0])?),
@@ -224,7 +218,8 @@ mod tests {
             &mut findings,
         );
         let message = judge(&findings).map_err(|error| error.message).err().unwrap_or_default();
-        for part in ["--page-server: ", "--empty-ns: ", "no mount namespace", "no pid namespace", "linux.seccomp.listenerPath: "] {
+        for part in ["--page-server: ", "--empty-ns: ", "no mount namespace", "no pid namespace", "linux.seccomp.listenerPath: "]
+        {
             assert!(message.contains(part), "{part} in {message}");
         }
     }

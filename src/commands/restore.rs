@@ -6,10 +6,10 @@ use clap::Args as ClapArgs;
 
 use crate::cgroups;
 use crate::criu::client::Criu;
+use crate::criu::facts;
 use crate::criu::images::{self, Folder};
 use crate::criu::message::{CgroupMode, NetworkLock, Options, Switch};
 use crate::criu::plan::{self, RestoreFacts, RestoreFlags};
-use crate::criu::facts;
 use crate::error::{Error, Failure};
 use crate::launch::launcher::Launched;
 use crate::launch::restore::{self, Opened, Restore};

@@ -79,7 +79,8 @@ impl Criu {
     pub fn check(&self, needed: (bool, bool), folder: &Folder) -> Result<(), Failure> {
         let version = self.ask(&message::request(Kind::Version, None), Kind::Version, folder)?.version;
         if (version.0, version.1) < OLDEST {
-            let text = format!("version {}.{}.{} is too old; expected {}.{}", version.0, version.1, version.2, OLDEST.0, OLDEST.1);
+            let text =
+                format!("version {}.{}.{} is too old; expected {}.{}", version.0, version.1, version.2, OLDEST.0, OLDEST.1);
             return Err(Failure::because(text).doing(self.path.display()));
         }
         if needed == (false, false) {
@@ -101,9 +102,9 @@ impl Criu {
         conversation.send(request)?;
         let answer = conversation.next_response()?.map(|(response, _)| response);
         conversation.end();
-        answer.filter(|response| response.is(kind) && response.success).ok_or_else(|| {
-            Failure::because("no answer to a simple question").doing(format!("ask {}", self.path.display()))
-        })
+        answer
+            .filter(|response| response.is(kind) && response.success)
+            .ok_or_else(|| Failure::because("no answer to a simple question").doing(format!("ask {}", self.path.display())))
     }
 
     /// What `criu check` says, if it is not content: a kernel without what it needs is the most frequent reason of a failure.
@@ -143,7 +144,9 @@ impl Criu {
         drop(theirs);
         let born = socket::receive(&ours, MAX_MESSAGE).doing(doing)?;
         match (serde_json::from_slice(&born.data), born.fd) {
-            (Ok(Born::Ready { images, work }), Some(socket)) => Ok(Conversation { child, socket, images, work, criu: self.clone() }),
+            (Ok(Born::Ready { images, work }), Some(socket)) => {
+                Ok(Conversation { child, socket, images, work, criu: self.clone() })
+            }
             (Ok(Born::Failed(error)), _) => Err(Failure::from(error).doing(doing())),
             _ => Err(Failure::because("it was killed").doing(doing())),
         }
@@ -228,7 +231,8 @@ impl Conversation {
         if received.data.is_empty() {
             return Ok(None);
         }
-        let response = Response::decode(&received.data).ok_or_else(|| Failure::because("a damaged message").doing("talk to CRIU"))?;
+        let response =
+            Response::decode(&received.data).ok_or_else(|| Failure::because("a damaged message").doing("talk to CRIU"))?;
         Ok(Some((response, received.fd)))
     }
 

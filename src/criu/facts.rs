@@ -16,12 +16,7 @@ use crate::sys::{At, CallResult, fs};
 ///
 /// # Errors
 /// The kernel's; the container may end at any moment.
-pub fn of_container(
-    pid: i32,
-    outside: &[Outside],
-    cgroup: &CgroupRecord,
-    annotations: &StringMap,
-) -> Result<DumpFacts, Failure> {
+pub fn of_container(pid: i32, outside: &[Outside], cgroup: &CgroupRecord, annotations: &StringMap) -> Result<DumpFacts, Failure> {
     let procfs = ProcFs::open()?;
     let doing = || format!("look at process {pid}");
     let namespace = |kind: Kind| -> CallResult<(Kind, u64)> {

@@ -84,7 +84,9 @@ pub fn outside(plan: &Plan) -> Vec<Outside> {
     for planned in &plan.init {
         match &planned.step {
             InitStep::Rootfs(RootfsStep::Mount(mount)) => found.extend(outside_of(mount)),
-            InitStep::Rootfs(RootfsStep::Device(device)) if device.bind => found.push(one(&device.path, device_source(&device.path))),
+            InitStep::Rootfs(RootfsStep::Device(device)) if device.bind => {
+                found.push(one(&device.path, device_source(&device.path)))
+            }
             InitStep::Rootfs(RootfsStep::MaskedPath(path)) => found.push(one(path, PathBuf::from("/dev/null"))),
             _ => {}
         }
@@ -269,7 +271,8 @@ fn check_container(record: DumpRecord<'_>, facts: &DumpFacts, findings: &mut Fin
         findings.problem(Field::new("linux.namespaces"), text);
     }
     if record.has_listener {
-        findings.problem(Field::new("linux.seccomp.listenerPath"), "an agent answers for the container, which cannot be restored");
+        findings
+            .problem(Field::new("linux.seccomp.listenerPath"), "an agent answers for the container, which cannot be restored");
     }
     for (outside, _) in facts.outside.iter().filter(|(outside, _)| outside.mapped) {
         findings.problem(Field::new("mounts"), format!("the mapped ids of {} cannot be restored", outside.destination));
@@ -309,7 +312,9 @@ fn mount_names(facts: &DumpFacts, saved: &[SavedMount], findings: &mut Findings)
             Some(name) => names.push(name),
             None => findings.problem(
                 Field::new("mounts"),
-                format!("mount point {point:?} has `]:`, a backslash or a control character in it, which CRIU's option cannot say"),
+                format!(
+                    "mount point {point:?} has `]:`, a backslash or a control character in it, which CRIU's option cannot say"
+                ),
             ),
         }
     }
@@ -385,8 +390,7 @@ pub struct RestoreFacts<'a> {
 /// Plans a restore.
 pub fn restore(flags: &RestoreFlags, facts: &RestoreFacts<'_>, findings: &mut Findings) -> Options {
     check_namespaces(facts, findings);
-    let mut switches =
-        vec![Switch::NotifyScripts, Switch::EvasiveDevices, Switch::OrphanPtsMaster, Switch::RstSibling];
+    let mut switches = vec![Switch::NotifyScripts, Switch::EvasiveDevices, Switch::OrphanPtsMaster, Switch::RstSibling];
     switches.extend(&flags.switches);
     let mut inherit: Vec<(String, i32)> = Vec::new();
     for (name, fd) in facts.saved.stdio.iter().zip(facts.stdio) {
@@ -479,3 +483,6 @@ pub fn by_descriptor(plan: &Plan) -> Vec<(Kind, PathBuf)> {
     });
     opened.collect()
 }
+
+#[cfg(test)]
+mod tests;

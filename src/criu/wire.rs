@@ -127,12 +127,7 @@ mod tests {
         let expected = b"\x08\x96\x01\x12\x07testing\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\xa0\x04\x01";
         assert_eq!(bytes, expected);
         let read = fields(&bytes).unwrap();
-        let wanted = [
-            (1, Value::Number(150)),
-            (2, Value::Bytes(b"testing")),
-            (3, Value::Number(-1)),
-            (68, Value::Number(1)),
-        ];
+        let wanted = [(1, Value::Number(150)), (2, Value::Bytes(b"testing")), (3, Value::Number(-1)), (68, Value::Number(1))];
         assert_eq!(read, wanted);
     }
 

@@ -105,7 +105,8 @@ pub fn run(restore: Restore<'_>) -> Result<Launched, Failure> {
     let Restore { plan, log, directory, record, survey, criu, images, work, mut options, opened } = restore;
     make_mount_points(plan)?;
     let console = connect_console(plan)?;
-    let conversation = criu.start(&Setting { descriptors: opened.all(), root: Some(&plan.rootfs), ..Setting::new(images, work) })?;
+    let conversation =
+        criu.start(&Setting { descriptors: opened.all(), root: Some(&plan.rootfs), ..Setting::new(images, work) })?;
     let mut side = HostSide { plan, log, directory, record, procfs: ProcFs::open()?, console, terminal: None };
     side.make_groups(survey, &conversation)?;
     options.cgroup_roots = cgroup_roots(&side.procfs, conversation.pid())?;
@@ -193,7 +194,8 @@ impl HostSide<'_> {
     fn take_terminal(&mut self, master: Option<OwnedFd>) -> Result<(), Failure> {
         let master = master.ok_or_else(|| Failure::because("no terminal came along"))?;
         if let Some(console) = self.console.take() {
-            return socket::send(&console, b"/dev/ptmx", Some(master.as_fd())).doing(|| "send the terminal to the console socket");
+            return socket::send(&console, b"/dev/ptmx", Some(master.as_fd()))
+                .doing(|| "send the terminal to the console socket");
         }
         if let Ok(size) = tty::get_size(std::io::stdin()) {
             tty::set_size(&master, size)?;
@@ -229,7 +231,9 @@ fn connect_console(plan: &Plan) -> Result<Option<OwnedFd>, Failure> {
         LauncherStep::ConnectConsole { path } => Some(path),
         _ => None,
     });
-    path.map(|path| socket::connect(path, libc::SOCK_STREAM)).transpose().doing(|| "connect to the console socket (--console-socket)")
+    path.map(|path| socket::connect(path, libc::SOCK_STREAM))
+        .transpose()
+        .doing(|| "connect to the console socket (--console-socket)")
 }
 
 /// Where the control groups of a process are, for each controller: CRIU's `cg_root`.
