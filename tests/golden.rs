@@ -215,5 +215,6 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         poststart: Vec::new(),
         poststop: Vec::new(),
         host_mounts: created.host_mounts(),
+        outside: rt::criu::plan::outside(created),
     }
 }
