@@ -33,6 +33,7 @@ tests! {
         what_criu_says_is_in_the_error,
         what_cannot_be_saved_is_named,
         images_are_for_their_owner_only,
+        a_systemd_scope_is_made_again,
         criu_is_named_when_it_is_missing,
     }
     User {
@@ -325,16 +326,29 @@ fn a_joined_network_namespace_is_joined_again(ctx: &Ctx) -> Outcome {
 
 fn a_user_namespace_and_a_cgroup_namespace_are_restored(ctx: &Ctx) -> Outcome {
     needs_criu!(ctx);
-    let (container, reached) = saved(ctx, |c| {
-        let map = json!([config::id_map(0, 0, 65536)]);
+    let bundle = ctx.bundle(|c| {
+        counting(c);
+        let map = json!([config::id_map(0, 100_000, 65536)]);
         config::in_user_namespace(c, map.clone(), map);
         config::namespace(c, "cgroup", None);
     });
+    ctx.host(&["chown", "-R", "100000:100000", bundle.rootfs("/").to_str().unwrap()]).ok();
+    let mut container = ctx.container(bundle);
+    container.create().ok();
+    container.start().ok();
+    counts_on(ctx, &container, 5);
+    // Another process beside the first one, which is not its child.
+    container.exec(&["--detach"], &["sleep", "1000"]).ok();
+    checkpoint(ctx, &container, &[]).ok();
+    let reached = count(&container);
     restore_in_background(ctx, &container);
     counts_on(ctx, &container, reached);
-    assert_eq!(container.sh("cat /proc/self/uid_map").split_whitespace().collect::<Vec<_>>(), ["0", "0", "65536"]);
+    assert_eq!(container.sh("cat /proc/self/uid_map").split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+    assert!(container.sh("ps").contains("sleep 1000"));
     let ours = fs::read_link("/proc/self/ns/cgroup").unwrap();
     assert_ne!(fs::read_link(format!("/proc/{}/ns/cgroup", container.pid())).unwrap(), ours);
+    // Nobody else may look into the memory that was saved.
+    assert_eq!(fs::metadata(images(ctx)).unwrap().permissions().mode() & 0o777, 0o700);
     Pass
 }
 
@@ -464,6 +478,32 @@ fn images_are_for_their_owner_only(ctx: &Ctx) -> Outcome {
     assert_eq!(fs::metadata(images(ctx)).unwrap().permissions().mode() & 0o777, 0o700);
     let links: Value = serde_json::from_str(&read(&Path::new(&images(ctx)).join("descriptors.json"))).unwrap();
     assert_eq!(links[0], "/dev/null");
+    Pass
+}
+
+fn a_systemd_scope_is_made_again(ctx: &Ctx) -> Outcome {
+    needs_criu!(ctx);
+    if !Path::new("/run/systemd/system").exists() {
+        return Skip("systemd does not run here".to_owned());
+    }
+    let mut container = ctx.container(ctx.bundle(counting));
+    container.create_by_systemd().ok();
+    container.start().ok();
+    counts_on(ctx, &container, 5);
+    checkpoint(ctx, &container, &[]).ok();
+    let reached = count(&container);
+    let alone = alone();
+    let flags = restore_flags(ctx, &container, &["--detach"]);
+    let arguments: Vec<&str> = ["--systemd-cgroup"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+    ctx.rt(&arguments).ok();
+    drop(alone);
+    counts_on(ctx, &container, reached);
+    let groups = read(Path::new(&format!("/proc/{}/cgroup", container.pid())));
+    assert!(groups.contains(&format!("/rt-{}.scope", container.id)), "{groups}");
+    container.stop();
+    container.delete().ok();
+    let units = ctx.command(&["systemctl", "list-units", "--all", "--plain", "--no-legend"]).run();
+    assert!(!units.stdout.contains(&container.id), "{units}");
     Pass
 }
 

@@ -112,6 +112,7 @@ fn dump(args: &Args, container: &Container) -> Result<(), Error> {
     let (options, saved) = plan::dump(&args.flags(), seen, &facts, &mut findings);
     judge(&findings)?;
     let images = Folder::make(&args.image_path, "image directory (--image-path)")?;
+    images.give_to_root_of(&record.uid_mappings, &record.gid_mappings)?;
     if let Some(parent) = &args.parent_path {
         Folder::open(&args.image_path.join(parent), "directory of the parent images (--parent-path)")?;
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::plan::Saved;
 use crate::error::{Doing, Failure};
+use crate::namespaces::idmap::host_id;
+use crate::spec::IdMapping;
 use crate::sys::{At, CallError, fs};
 
 /// What a restore needs to know about the dump.
@@ -45,6 +47,19 @@ impl Folder {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|error| CallError::from_io("mkdir", format!("{path:?}"), &error)).doing(|| format!("make the {what}"))?;
         Self::open(path, what)
+    }
+
+    /// Gives a directory that nobody else may enter to the first user of a container's user namespace: processes that are restored read
+    /// their images when they are in it already.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn give_to_root_of(&self, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), Failure> {
+        let (Some(uid), Some(gid)) = (host_id(uids, 0), host_id(gids, 0)) else { return Ok(()) };
+        if fs::fstat(&self.fd)?.mode & 0o011 != 0 {
+            return Ok(());
+        }
+        fs::fchownat(At::from(&self.fd), Path::new("."), uid, gid).doing(|| format!("give {} away", self.path.display()))
     }
 
     /// Writes our files.
