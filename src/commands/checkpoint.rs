@@ -91,7 +91,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     if !matches!(container.status, Status::Running | Status::Paused) {
         return Err(container.wrong_status("checkpoint", "cannot checkpoint a container that does not run"));
     }
-    dump(args, &container).map_err(during)?;
+    dump(args, &container, globals).map_err(during)?;
     if !args.leave_running && !args.pre_dump {
         // CRIU has ended its processes: what is left of it is of use to nobody, and restore may want its name.
         delete::destroy(&store, &container.directory, &globals.log).map_err(|failure| during(failure.into()))?;
@@ -99,7 +99,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     Ok(0)
 }
 
-fn dump(args: &Args, container: &Container) -> Result<(), Error> {
+fn dump(args: &Args, container: &Container, globals: &Globals) -> Result<(), Error> {
     let status = args.status_fd.map(open_status).transpose()?;
     may_use_criu()?;
     let criu = Criu::find()?;
@@ -112,12 +112,16 @@ fn dump(args: &Args, container: &Container) -> Result<(), Error> {
     let (options, saved) = plan::dump(&args.flags(), seen, &facts, &mut findings);
     judge(&findings)?;
     let images = Folder::make(&args.image_path, "image directory (--image-path)")?;
-    images.give_to_root_of(&record.uid_mappings, &record.gid_mappings)?;
+    images.let_root_of_through(&record.uid_mappings, &record.gid_mappings)?;
     if let Some(parent) = &args.parent_path {
         Folder::open(&args.image_path.join(parent), "directory of the parent images (--parent-path)")?;
     }
     let work = work_folder(args.work_path.as_deref(), &images)?;
     criu.check((args.pre_dump || args.parent_path.is_some(), args.lazy_pages), &work)?;
+    for pid in facts::not_descendants(init.pid, &container.cgroup()?.processes()?)? {
+        let text = "was started by exec and is not saved: CRIU saves the first process and its descendants";
+        globals.log.warning(&format!("checkpoint {}: process {pid} {text}", args.id));
+    }
     if !args.pre_dump {
         let links = facts.stdio.iter().map(|stdio| stdio.as_ref().map(|stdio| stdio.link.clone()).unwrap_or_default());
         images.save(&saved, &links.collect::<Vec<_>>())?;

@@ -54,6 +54,7 @@ fn document() -> Value {
         "annotations": {
             "io.github.rt.version": env!("CARGO_PKG_VERSION"),
             "io.github.rt.commit": env!("RT_COMMIT"),
+            "io.github.rt.checkpoint.enabled": "true",
             "io.github.seccomp.libseccomp.version": crate::sys::libseccomp::version()
         },
         "potentiallyUnsafeConfigAnnotations": [crate::cgroups::systemd::plan::ANNOTATION, crate::criu::plan::ANNOTATION]

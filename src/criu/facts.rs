@@ -35,6 +35,25 @@ pub fn of_container(pid: i32, outside: &[Outside], cgroup: &CgroupRecord, annota
     })
 }
 
+/// The processes of a container that do not descend from its first one: CRIU does not see what exec has started.
+///
+/// # Errors
+/// The kernel's.
+pub fn not_descendants(init: i32, processes: &[i32]) -> Result<Vec<i32>, Failure> {
+    let procfs = ProcFs::open()?;
+    let parent = |pid: i32| -> Option<i32> {
+        let status = procfs.read(&format!("{pid}/status")).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+    };
+    // A process that ends meanwhile has no parent to be found, and is nobody's concern.
+    let is_strange = |pid: &i32| {
+        let mut ancestors = std::iter::successors(Some(*pid), |pid| if *pid == init { None } else { parent(*pid) });
+        let top = ancestors.find(|pid| *pid <= 1 || *pid == init);
+        top.is_some_and(|pid| pid != init)
+    };
+    Ok(processes.iter().copied().filter(is_strange).collect())
+}
+
 /// CRIU's configuration file: that of the annotation, or the first of the usual ones that exists.
 pub fn existing_config_file(annotations: &StringMap) -> Option<PathBuf> {
     let usual = || CONFIG_FILES.iter().map(PathBuf::from).find(|path| path.exists());

@@ -49,17 +49,22 @@ impl Folder {
         Self::open(path, what)
     }
 
-    /// Gives a directory that nobody else may enter to the first user of a container's user namespace: processes that are restored read
-    /// their images when they are in it already.
+    /// Lets the first user of a container's user namespace through a directory that nobody else may enter, by its group: processes that are
+    /// restored read their images partly as the caller, partly when they are who they were.
     ///
     /// # Errors
     /// The kernel's.
-    pub fn give_to_root_of(&self, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), Failure> {
-        let (Some(uid), Some(gid)) = (host_id(uids, 0), host_id(gids, 0)) else { return Ok(()) };
-        if fs::fstat(&self.fd)?.mode & 0o011 != 0 {
+    pub fn let_root_of_through(&self, uids: &[IdMapping], gids: &[IdMapping]) -> Result<(), Failure> {
+        let (Some(_), Some(gid)) = (host_id(uids, 0), host_id(gids, 0)) else { return Ok(()) };
+        let stat = fs::fstat(&self.fd)?;
+        if stat.mode & 0o001 != 0 {
             return Ok(());
         }
-        fs::fchownat(At::from(&self.fd), Path::new("."), uid, gid).doing(|| format!("give {} away", self.path.display()))
+        let change = || {
+            fs::fchownat(At::from(&self.fd), Path::new("."), stat.uid, gid)?;
+            fs::fchmod(&self.fd, (stat.mode & 0o700) | 0o010)
+        };
+        change().doing(|| format!("let the container's root through {}", self.path.display()))
     }
 
     /// Writes our files.

@@ -104,7 +104,7 @@ pub fn run(restore: Restore<'_>) -> Result<Launched, Failure> {
     let signals = signal::signalfd_all()?;
     let Restore { plan, log, directory, record, survey, criu, images, work, mut options, opened } = restore;
     make_mount_points(plan)?;
-    images.give_to_root_of(&record.uid_mappings, &record.gid_mappings)?;
+    images.let_root_of_through(&record.uid_mappings, &record.gid_mappings)?;
     let console = connect_console(plan)?;
     let conversation =
         criu.start(&Setting { descriptors: opened.all(), root: Some(&plan.rootfs), ..Setting::new(images, work) })?;
