@@ -1,4 +1,4 @@
-//! Checkpoint and restore, by way of CRIU (https://criu.org).
+//! Checkpoint and restore, by way of CRIU (<https://criu.org>).
 //!
 //! [`mod@plan`] turns flags, the container's record and what is seen of its processes into [`message::Options`], without a system call;
 //! [`facts`] looks; [`client`] starts `criu swrk` and talks to it over a socket in the messages of [`message`] ([`wire`] is their
