@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+import checkpoint
 import world
 from harness import Engine, check, contains, equal, eventually, need, scenario
 from podman import snippet
@@ -212,6 +213,26 @@ class Ctr(Containerd):
         finally:
             keeper.kill()
             keeper.wait()
+
+    @scenario("checkpoint and restore")
+    def checkpoint(self):
+        checkpoint.needs_criu(self.lab)
+        out = self.lab.path("tmp", "count")
+        os.makedirs(out, exist_ok=True)
+        name = self.detached("--mount", f"type=bind,src={out},dst=/out,options=rbind:rw", command=(
+            "sh", "-c", checkpoint.COUNT.replace("echo $i;", "echo $i > /out/new; mv /out/new /out/count;")))
+        number = lambda: checkpoint.last_number(world.read(f"{out}/count")) if os.path.exists(f"{out}/count") else 0  # noqa: E731
+        eventually(lambda: number() > 5, "it counts")
+        image = f"docker.io/library/{name}-saved:latest"
+        self.ctr("containers", "checkpoint", "--task", "--image", name, image)
+        checkpoint.goes_on(number, number(), "a checkpoint by ctr leaves it running")
+        self.remove(name)
+        saved = number()
+        self.ctr("containers", "restore", "--live", name, image)
+        eventually(lambda: number() != saved, "it counts again")
+        check(number() > 5, f"it has begun anew: {number()}")
+        self.remove(name)
+        self.ctr("images", "rm", image)
 
     @scenario("nothing is left")
     def nothing_left(self):

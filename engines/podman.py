@@ -6,6 +6,7 @@ import os
 import re
 import urllib.request
 
+import checkpoint
 import world
 from harness import Engine, Skipped, check, contains, equal, eventually, limit, need, scenario
 
@@ -474,6 +475,26 @@ class Podman(Base):
         groups = [path for base, folders, _ in os.walk("/sys/fs/cgroup") for path in (os.path.join(base, folder) for folder in folders)
                   if re.search(r"libpod-[0-9a-f]{64}", path)]
         equal(groups, [], "control groups")
+
+    @scenario("checkpoint and restore")
+    def checkpoint(self):
+        checkpoint.needs_criu(self.lab)
+        name = self.detached(command=("sh", "-c", checkpoint.COUNT))
+        number = lambda container: checkpoint.last_number(self.podman("logs", container).out)  # noqa: E731
+        eventually(lambda: number(name) > 5, "it counts")
+        self.podman("container", "checkpoint", name)
+        equal(self.inspect(name, "{{.State.Status}}"), "exited")
+        saved = number(name)
+        self.podman("container", "restore", name)
+        before = checkpoint.goes_on(lambda: number(name), saved, "after restore")
+        archive = self.lab.path("tmp", "checkpoint.tar.gz")
+        self.podman("container", "checkpoint", "--export", archive, name)
+        self.remove(name)
+        other = f"{self.lab.name}restored"
+        self.podman("container", "restore", "--import", archive, "--name", other)
+        checkpoint.goes_on(lambda: number(other), before, "in another container")
+        equal(self.podman("exec", other, "echo", "inside").text, "inside")
+        self.remove(other)
 
 
 def fetch(address):

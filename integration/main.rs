@@ -33,6 +33,7 @@ macro_rules! needs_rt {
 
 mod cgroups;
 mod check;
+mod checkpoint;
 mod config;
 mod crash;
 mod ctx;
@@ -98,6 +99,7 @@ const ALL: &[&[runner::Test]] = &[
     update::TESTS,
     leftovers::TESTS,
     limits::TESTS,
+    checkpoint::TESTS,
     rootless::TESTS,
     delegation::TESTS,
     list::TESTS,

@@ -10,8 +10,24 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 const COMMANDS: &[&str] = &[
-    "create", "start", "state", "update", "kill", "delete", "run", "exec", "list", "ps", "events", "pause", "resume", "spec",
-    "features", "plan",
+    "create",
+    "start",
+    "state",
+    "update",
+    "kill",
+    "delete",
+    "run",
+    "exec",
+    "list",
+    "ps",
+    "events",
+    "pause",
+    "resume",
+    "spec",
+    "features",
+    "plan",
+    "checkpoint",
+    "restore",
 ];
 
 /// The largest release binary that is still "small".

@@ -221,6 +221,7 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         host_mounts: created.host_mounts(),
         hooks_begun: false,
         warnings: Vec::new(),
+        outside: rt::criu::plan::outside(created),
     }
 }
 

@@ -113,6 +113,7 @@ fn unsafe_code_is_in_sys_only() {
 const BELOW_LAUNCH: &[&str] = &[
     "cgroups",
     "child.rs",
+    "criu",
     "error.rs",
     "hints.rs",
     "hooks.rs",
@@ -176,6 +177,7 @@ fn printing_and_ending_have_their_places() {
             &["exit_now("],
             &[
                 "sys",
+                "criu/client.rs",
                 "hooks.rs",
                 "launch/init.rs",
                 "launch/bridge.rs",
@@ -197,7 +199,7 @@ fn printing_and_ending_have_their_places() {
 #[test]
 fn areas_have_a_plan() {
     let sources = sources();
-    for area in ["cgroups", "namespaces", "process", "rootfs", "seccomp"] {
+    for area in ["cgroups", "criu", "namespaces", "process", "rootfs", "seccomp"] {
         assert!(sources.iter().any(|source| source.path == format!("{area}/plan.rs")), "{area} has no plan.rs");
     }
 }

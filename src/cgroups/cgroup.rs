@@ -79,6 +79,17 @@ impl Cgroup {
         dir.write("cgroup.procs", &pid.to_string()).doing(|| format!("move process {pid} into cgroup {path}"))
     }
 
+    /// Moves a process, with its threads, into every directory.
+    ///
+    /// # Errors
+    /// The kernel's; `ESRCH` if the process is gone.
+    pub fn join(&self, pid: i32) -> Result<(), Failure> {
+        self.existing().try_for_each(|(_, dir)| {
+            let path = dir.path().display();
+            dir.write("cgroup.procs", &pid.to_string()).doing(|| format!("move process {pid} into cgroup {path}"))
+        })
+    }
+
     /// The version 1 directories, opened for a process that will move itself into them.
     ///
     /// # Errors

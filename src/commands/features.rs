@@ -65,8 +65,9 @@ fn document() -> Value {
         },
         "annotations": {
             "io.github.rt.version": env!("CARGO_PKG_VERSION"),
-            "io.github.rt.commit": env!("RT_COMMIT")
+            "io.github.rt.commit": env!("RT_COMMIT"),
+            "io.github.rt.checkpoint.enabled": "true"
         },
-        "potentiallyUnsafeConfigAnnotations": [crate::cgroups::systemd::plan::ANNOTATION]
+        "potentiallyUnsafeConfigAnnotations": [crate::cgroups::systemd::plan::ANNOTATION, crate::criu::plan::ANNOTATION]
     })
 }

@@ -215,7 +215,7 @@ fn launch(
     Ok((record, launched))
 }
 
-/// What is known of a container before it is made.
+/// What is known of a container before the first effect.
 pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRecord) -> Record {
     let spec = &prepared.spec;
     let nothing = (Linux::default(), Hooks::default());
@@ -253,10 +253,10 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
         host_mounts: prepared.plan.host_mounts(),
         hooks_begun: false,
         warnings: prepared.plan.warnings.iter().map(ToString::to_string).collect(),
+        outside: crate::criu::plan::outside(&prepared.plan),
     }
 }
 
-/// Takes everything back that the record names. The first error stays the one that is reported.
 /// True if createContainer hooks had begun, of which only init knows: it has come to their place in its list.
 fn hooks_begun(plan: &Plan, failure: &Failure) -> bool {
     let first = plan.init.iter().position(|planned| matches!(planned.step, InitStep::Hooks(_)));
@@ -264,7 +264,8 @@ fn hooks_begun(plan: &Plan, failure: &Failure) -> bool {
     first.zip(place).is_some_and(|(first, place)| place.step > first)
 }
 
-fn roll_back(failure: Failure, hooks_begun: bool, store: &Store, directory: &Directory, globals: &Globals) -> Error {
+/// Takes everything back that the record names. The first error stays the one that is reported.
+pub fn roll_back(failure: Failure, hooks_begun: bool, store: &Store, directory: &Directory, globals: &Globals) -> Error {
     let error = Error::from(failure);
     if let Some(record) = directory.read_record().filter(|record| hooks_begun && !record.hooks_begun) {
         // If it cannot be written, the poststop hooks are what is lost; to take the rest back is more important.

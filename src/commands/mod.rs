@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod check;
+pub mod checkpoint;
 pub mod create;
 pub mod delete;
 pub mod events;
@@ -13,6 +14,7 @@ pub mod make;
 pub mod pause;
 pub mod plan;
 pub mod ps;
+pub mod restore;
 pub mod run;
 pub mod spec;
 pub mod start;
@@ -97,6 +99,8 @@ enum Command {
     List(list::Args),
     Ps(ps::Args),
     Events(events::Args),
+    Checkpoint(Box<checkpoint::Args>),
+    Restore(Box<restore::Args>),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Spec(spec::Args),
@@ -162,6 +166,8 @@ impl Cli {
             Command::List(args) => list::run(&args, globals),
             Command::Ps(args) => ps::run(&args, globals),
             Command::Events(args) => events::run(&args, globals),
+            Command::Checkpoint(args) => checkpoint::run(&args, globals),
+            Command::Restore(args) => restore::run(&args, globals),
             Command::Pause(args) => pause::pause(&args, globals),
             Command::Resume(args) => pause::resume(&args, globals),
             Command::Spec(args) => spec::run(&args),

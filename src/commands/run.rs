@@ -43,28 +43,50 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
         process::set_child_subreaper().map_err(|call| during(call.into()))?;
     }
     let made = make::make(&request, globals).map_err(during)?;
-    if let Err(failure) = start::poststart(&made.record) {
-        // "generate an error, stop the container": the container of a run is deleted, too.
-        drop(made.launched);
-        let error = during(failure.into());
-        let destroyed = delete::destroy(&made.store, &made.directory, &globals.log);
-        return Err(match destroyed {
-            Ok(()) => error,
-            Err(second) => error.also(second),
-        });
-    }
-    if args.detach {
-        made.launched.init.release();
-        return Ok(0);
-    }
-    // Other commands may change the container while it runs.
-    made.directory.unlock().map_err(|failure| during(failure.into()))?;
-    let exit = supervise::foreground(made.launched, subreaper).map_err(|failure| during(failure.into()))?;
-    if !args.keep {
-        // What the program returned is the answer, whatever is left to be said.
-        if let Err(error) = delete::after_run(&made.store, &made.directory, globals) {
-            globals.log.warning(&during(error).to_string());
+    let stay = Stay { detach: args.detach, keep: args.keep, subreaper };
+    stay.with(made, globals).map_err(during)
+}
+
+/// What a command does with a container that it has made and that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Stay {
+    /// Leave it alone.
+    pub detach: bool,
+    /// Do not delete it when its program has ended.
+    pub keep: bool,
+    /// Its orphans become our children.
+    pub subreaper: bool,
+}
+
+impl Stay {
+    /// Runs the poststart hooks and waits for the program's end, unless detached. Returns its exit status, or 128 plus the signal that killed
+    /// it.
+    ///
+    /// # Errors
+    /// If a hook fails; nothing is left then.
+    pub fn with(self, made: make::Made, globals: &Globals) -> Result<i32, Error> {
+        if let Err(failure) = start::poststart(&made.record) {
+            // "generate an error, stop the container": the container of a run is deleted, too.
+            drop(made.launched);
+            let destroyed = delete::destroy(&made.store, &made.directory, &globals.log);
+            return Err(match destroyed {
+                Ok(()) => failure.into(),
+                Err(second) => Error::from(failure).also(second),
+            });
         }
+        if self.detach {
+            made.launched.init.release();
+            return Ok(0);
+        }
+        // Other commands may change the container while it runs.
+        made.directory.unlock()?;
+        let exit = supervise::foreground(made.launched, self.subreaper)?;
+        if !self.keep {
+            // What the program returned is the answer, whatever is left to be said.
+            if let Err(error) = delete::after_run(&made.store, &made.directory, globals) {
+                globals.log.warning(&error.during(format!("delete {}", made.record.id)).to_string());
+            }
+        }
+        Ok(exit.status())
     }
-    Ok(exit.status())
 }

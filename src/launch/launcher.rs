@@ -629,7 +629,7 @@ fn too_few_processes(failure: Failure, cgroup: &Cgroup) -> Failure {
 }
 
 /// Writes the pid, digits without a newline, under a temporary name, and renames it: who waits for the file finds it complete.
-fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
+pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
     let failed = |call: &str, error: std::io::Error| CallError::from_io(call, format!("{path:?}"), &error);

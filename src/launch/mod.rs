@@ -13,6 +13,7 @@ pub mod launcher;
 pub mod link;
 pub mod protocol;
 pub mod rehearsal;
+pub mod restore;
 pub mod script;
 pub mod supervise;
 pub mod wait;

@@ -15,6 +15,8 @@ pub const SETGID: u32 = 6;
 pub const SETUID: u32 = 7;
 /// CAP_SYS_ADMIN.
 pub const SYS_ADMIN: u32 = 21;
+/// CAP_CHECKPOINT_RESTORE.
+pub const CHECKPOINT_RESTORE: u32 = 40;
 /// CAP_MKNOD.
 pub const MKNOD: u32 = 27;
 

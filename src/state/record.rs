@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups::CgroupRecord;
+use crate::criu::plan::Outside;
 use crate::id::ContainerId;
 use crate::resctrl::group::ResctrlRecord;
 use crate::seccomp::Listener;
@@ -110,6 +111,9 @@ pub struct Record {
     /// What is not as the config says, as create said it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The mounts whose content is outside of the container, for checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Outside>,
 }
 
 /// The seccomp filter of the container, for exec.

@@ -697,6 +697,18 @@ pub fn stdin() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(0) }
 }
 
+/// Copies of the first three descriptors, close-on-exec, with numbers above theirs.
+///
+/// # Errors
+/// The kernel's.
+pub fn duplicate_stdio() -> CallResult<[OwnedFd; 3]> {
+    let copy = |number: RawFd| {
+        // SAFETY: nothing in this crate closes the first three descriptors.
+        duplicate(unsafe { BorrowedFd::borrow_raw(number) })
+    };
+    Ok([copy(0)?, copy(1)?, copy(2)?])
+}
+
 /// Opens /dev/null in place of stdio that the caller has closed: otherwise a descriptor of ours would get the number, and a container
 /// would inherit it.
 pub fn ensure_stdio() {
