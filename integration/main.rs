@@ -33,6 +33,7 @@ macro_rules! needs_rt {
 
 mod cgroups;
 mod config;
+mod contracts;
 mod crash;
 mod ctx;
 mod events;
@@ -75,6 +76,7 @@ const ALL: &[&[runner::Test]] = &[
     cgroups::TESTS,
     rootless::TESTS,
     list::TESTS,
+    contracts::TESTS,
     security::TESTS,
     crash::TESTS,
     stress::TESTS,

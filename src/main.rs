@@ -6,8 +6,7 @@
 
 #![no_main]
 
-use clap::Parser;
-use rt::commands::{Cli, Globals, arguments};
+use rt::commands::{Globals, arguments, usage};
 use rt::log::Log;
 
 /// What the C library calls.
@@ -22,7 +21,10 @@ pub extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
 }
 
 fn run() -> i32 {
-    let cli = Cli::parse_from(arguments::normal(std::env::args_os().collect()));
+    let cli = match usage::parse(&arguments::normal(std::env::args_os().collect())) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let globals = match Globals::new(&cli) {
         Ok(globals) => globals,
         Err(error) => {

@@ -63,7 +63,7 @@ fn repository(path: &str) -> PathBuf {
 }
 
 fn load(bundle: &str) -> Spec {
-    spec::load::load(&repository("bundles").join(bundle)).unwrap()
+    spec::load::load(&repository("bundles").join(bundle), Path::new("config.json")).unwrap()
 }
 
 /// What `rt create` or `rt run` would be asked; the bundle's path is the same on every machine.
@@ -201,6 +201,7 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         owner: 0,
         annotations: spec.annotations.clone(),
         cgroup: CgroupRecord { directories, unit: None },
+        maker: None,
         init: None,
         process: spec.process.clone(),
         namespaces: linux.namespaces,

@@ -56,6 +56,6 @@ fn document() -> Value {
             "io.github.rt.commit": env!("RT_COMMIT"),
             "io.github.seccomp.libseccomp.version": crate::sys::libseccomp::version()
         },
-        "potentiallyUnsafeConfigAnnotations": [crate::cgroups::systemd::plan::ANNOTATION]
+        "potentiallyUnsafeConfigAnnotations": [crate::cgroups::systemd::plan::ANNOTATION, "run.oci."]
     })
 }

@@ -3,12 +3,14 @@
 use clap::Args as ClapArgs;
 
 use crate::error::Error;
+use crate::launch::launcher::Launched;
 use crate::launch::supervise;
+use crate::notify;
 use crate::plan::StartSignal;
 use crate::process::seal;
 use crate::sys::process;
 
-use super::make::{self, MakeArgs};
+use super::make::{self, Made, MakeArgs};
 use super::{Globals, delete, start};
 
 /// Make a container, run its program, and delete it when the program has ended
@@ -43,28 +45,39 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
         process::set_child_subreaper().map_err(|call| during(call.into()))?;
     }
     let made = make::make(&request, globals).map_err(during)?;
-    if let Err(failure) = start::poststart(&made.record) {
+    // Other commands may change the container while its hooks and its program run.
+    made.directory.unlock().map_err(|failure| during(failure.into()))?;
+    let Made { directory, record, mut launched } = made;
+    let outcome = match start::poststart(&record, Some(&launched.signals)) {
+        Err(failure) => Err(failure.into()),
+        Ok(()) if args.detach => detach(&mut launched),
+        Ok(()) => Ok(()),
+    };
+    if let Err(error) = outcome {
         // "generate an error, stop the container": the container of a run is deleted, too.
-        drop(made.launched);
-        let error = during(failure.into());
-        let destroyed = globals.store().and_then(|store| Ok(delete::destroy(&store, &made.directory, &globals.log)?));
-        return Err(match destroyed {
+        drop(launched);
+        let error = during(error);
+        return Err(match delete::after_run(&directory, globals) {
             Ok(()) => error,
             Err(second) => error.also(second),
         });
     }
     if args.detach {
-        made.launched.init.release();
+        launched.init.release();
         return Ok(0);
     }
-    // Other commands may change the container while it runs.
-    made.directory.unlock().map_err(|failure| during(failure.into()))?;
-    let exit = supervise::foreground(made.launched, subreaper).map_err(|failure| during(failure.into()))?;
+    let exit = supervise::foreground(launched, subreaper).map_err(|failure| during(failure.into()))?;
     if !args.keep {
         // What the program returned is the answer, whatever is left to be said.
-        if let Err(error) = delete::after_run(&made.directory, globals) {
+        if let Err(error) = delete::after_run(&directory, globals) {
             globals.log.warning(&during(error).to_string());
         }
     }
     Ok(exit.status())
+}
+
+/// A command that goes away stays until the program is ready, if somebody wants to know.
+fn detach(launched: &mut Launched) -> Result<(), Error> {
+    let Launched { init, notify, signals, .. } = launched;
+    init.pidfd().map_or(Ok(()), |pidfd| notify::wait(notify.take(), init.pid, pidfd, Some(signals)))
 }

@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use crate::error::{Doing, Error, Failure};
 use crate::hooks::{self, Moment};
 use crate::launch::init::{BEGINNING, confirm_execution, let_begin};
+use crate::notify::{self, Proxy};
 use crate::procfs::ProcFs;
 use crate::state::store::FIFO;
 use crate::state::{Container, Record, Status, lifecycle};
@@ -39,8 +40,12 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     if container.record.process.is_none() {
         return Err(during(Error::new("no-process", "process is missing in config.json; it is required to start a container")));
     }
+    let listener = Proxy::listen(&container.directory, &globals.log).map_err(|failure| during(failure.into()))?;
+    let init = container.init();
     release(&container).map_err(|failure| during(failure.into()))?;
-    if let Err(failure) = poststart(&container.record) {
+    // It runs. Hooks and readiness may take their time, and nobody has to wait for them to kill or delete it.
+    container.directory.unlock().map_err(|failure| during(failure.into()))?;
+    if let Err(failure) = poststart(&container.record, None) {
         // runtime.md: the runtime must generate an error and stop the container.
         let error = during(failure.into());
         let stopped = container.cgroup().and_then(|cgroup| super::delete::kill_everything(&cgroup, container.init()));
@@ -48,6 +53,9 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
             Ok(()) => error,
             Err(second) => error.also(second),
         });
+    }
+    if let Some((process, pidfd)) = init {
+        notify::wait(listener, process.pid, &pidfd, None).map_err(during)?;
     }
     Ok(0)
 }
@@ -91,11 +99,11 @@ fn listen(fifo: &OwnedFd, pidfd: &OwnedFd) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Runs the poststart hooks.
+/// Runs the poststart hooks. Where signals are blocked, one of `signals` ends them.
 ///
 /// # Errors
 /// Of the first one that fails.
-pub fn poststart(record: &Record) -> Result<(), Failure> {
+pub fn poststart(record: &Record, signals: Option<&OwnedFd>) -> Result<(), Failure> {
     if record.poststart.is_empty() {
         return Ok(());
     }
@@ -104,5 +112,5 @@ pub fn poststart(record: &Record) -> Result<(), Failure> {
     }
     let state = lifecycle::state_document(record, Status::Running).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
-    hooks::run_all(&hooks::steps(&record.poststart, Moment::Poststart), &state, bundle.as_ref())
+    hooks::run_all(&hooks::steps(&record.poststart, Moment::Poststart), &state, bundle.as_ref(), signals)
 }

@@ -179,10 +179,14 @@ fn groups_that_freeze(record: &Record) -> CgroupRecord {
 
 /// The first process of a container, if it is alive, with a pidfd that cannot come to mean another one.
 pub fn live_init(record: &Record) -> Option<(ProcessRef, OwnedFd)> {
-    let init = record.init?;
-    let pidfd = process::pidfd_open(init.pid).ok()?;
+    record.init.and_then(live_process)
+}
+
+/// A recorded process, if it is alive, with a pidfd that cannot come to mean another one.
+pub fn live_process(recorded: ProcessRef) -> Option<(ProcessRef, OwnedFd)> {
+    let pidfd = process::pidfd_open(recorded.pid).ok()?;
     let procfs = ProcFs::open().ok()?;
-    is_same_process(&procfs, init).then_some((init, pidfd))
+    is_same_process(&procfs, recorded).then_some((recorded, pidfd))
 }
 
 /// True if the process is alive, not a zombie, and the one that was recorded.

@@ -56,6 +56,9 @@ pub struct Record {
     pub annotations: StringMap,
     /// The control groups, made or about to be made.
     pub cgroup: CgroupRecord,
+    /// The command that makes the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maker: Option<ProcessRef>,
     /// The first process of the container, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<ProcessRef>,

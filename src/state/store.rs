@@ -19,6 +19,8 @@ const RECORD: &str = "record.json";
 pub const FIFO: &str = "exec.fifo";
 /// The name of the compiled seccomp program in a container's directory.
 pub const SECCOMP: &str = "seccomp.bpf";
+/// The name of the folder that a container with NOTIFY_SOCKET sees.
+pub const NOTIFY: &str = "notify";
 /// The largest record that is read.
 const MAX_RECORD: usize = 16 << 20;
 
@@ -159,7 +161,7 @@ impl Store {
         let is_record = |name: &&std::ffi::OsString| name.as_os_str() == RECORD;
         let (last, first): (Vec<_>, Vec<_>) = names.iter().partition(is_record);
         for name in first.into_iter().chain(last) {
-            ignore_missing(fs::unlinkat(At::from(&directory.fd), Path::new(name), 0)).doing(|| "remove the state")?;
+            directory.remove_entry(Path::new(name))?;
         }
         let name = Path::new(directory.id.as_str());
         ignore_missing(fs::unlinkat(At::from(root), name, libc::AT_REMOVEDIR)).doing(|| "remove the state")
@@ -310,6 +312,49 @@ impl Directory {
     /// The kernel's.
     pub fn remove_file(&self, name: &str) -> Result<(), Failure> {
         ignore_missing(fs::unlinkat(At::from(&self.fd), Path::new(name), 0)).doing(|| format!("remove {name}"))
+    }
+
+    /// Removes a file, or the folder of the notify socket with what is in it.
+    fn remove_entry(&self, name: &Path) -> Result<(), Failure> {
+        match fs::unlinkat(At::from(&self.fd), name, 0) {
+            Err(error) if error.is(libc::EISDIR) => {
+                let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+                let folder = fs::openat(At::from(&self.fd), name, flags, 0)?;
+                for inner in fs::list_dir(folder.as_fd())? {
+                    ignore_missing(fs::unlinkat(At::from(&folder), Path::new(&inner), 0))?;
+                }
+                ignore_missing(fs::unlinkat(At::from(&self.fd), name, libc::AT_REMOVEDIR))
+            }
+            other => ignore_missing(other),
+        }
+        .doing(|| "remove the state")
+    }
+
+    /// Makes the folder of the notify socket, which is bound into the container: others may look into it, and nothing above it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn make_notify_folder(&self) -> Result<(), Failure> {
+        let make = || {
+            fs::mkdirat(At::from(&self.fd), Path::new(NOTIFY), 0o755)?;
+            // The umask has taken bits away.
+            fs::fchmodat(At::from(&self.fd), Path::new(NOTIFY), 0o755)
+        };
+        make().doing(|| "make the folder of the notify socket")
+    }
+
+    /// A new socket in that folder, to which every user of the container may write.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn listen_for_notifications(&self) -> CallResult<OwnedFd> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let folder = fs::openat(At::from(&self.fd), Path::new(NOTIFY), flags, 0)?;
+        let name = Path::new(crate::notify::SOCKET);
+        ignore_missing(fs::unlinkat(At::from(&folder), name, 0))?;
+        let socket = crate::sys::socket::bind_datagram(At::from(&folder), name)?;
+        fs::fchmodat(At::from(&folder), name, 0o777)?;
+        Ok(socket)
     }
 
     /// True if a file of this name is there.
