@@ -4,7 +4,7 @@
 //! processes of the unit. So a folder of the state directory is bound read-only to [`INSIDE`], and a socket in it is listened to by
 //! whoever stays: `run` to the end, `start` and `run --detach` until the program says `READY=1`. No daemon does.
 //!
-//! What comes from a container is not trusted: only the assignments of [`PASSED_ON`] are handed on, no descriptors but that of a
+//! What comes from a container is not trusted: only the assignments of `PASSED_ON` are handed on, no descriptors but that of a
 //! barrier, and the main process is what the runtime knows it to be.
 
 use std::ffi::OsString;

@@ -41,7 +41,7 @@ pub struct Cli {
     /// Where the state of containers is kept [default: /run/rt, or $XDG_RUNTIME_DIR/rt for an ordinary user]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Append log records to a file, or send them: [file:]PATH, journald:ID or syslog:ID; errors go to standard error as well
+    /// Append log records to a file, or send them: PATH, file:PATH, journald:ID or syslog:ID; errors go to standard error as well
     #[arg(long, value_name = "TARGET")]
     pub log: Option<OsString>,
     /// The layout of the log records
