@@ -14,7 +14,12 @@
 PREFIX  ?= /usr/local
 DESTDIR ?=
 
-.PHONY: help build demo test test-long vm-test check engines conformance bench floor install clean
+# Where the shells look below the prefix.
+BASH_COMPLETION = share/bash-completion/completions/rt
+ZSH_COMPLETION  = share/zsh/site-functions/_rt
+FISH_COMPLETION = share/fish/vendor_completions.d/rt.fish
+
+.PHONY: help build demo test test-long vm-test check engines conformance bench floor install uninstall clean
 
 help: ## print this list (the default)
 	@echo 'Targets of rt:'
@@ -52,8 +57,15 @@ bench: ## compare bin/rt with the kernel's floor and with other runtimes, writes
 floor: bin/floor ## build bin/floor, the same container by bare system calls
 	@echo 'usage: bin/floor ROOTFS [FILTER]   (FILTER: seccomp program; its presence also means limits and a cgroup namespace)'
 
-install: bin/rt ## install bin/rt to $(DESTDIR)$(PREFIX)/bin
+install: bin/rt ## install bin/rt and completions for shells to $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/rt '$(DESTDIR)$(PREFIX)/bin/rt'
+	bin/rt completion bash | install -D -m 0644 /dev/stdin '$(DESTDIR)$(PREFIX)/$(BASH_COMPLETION)'
+	bin/rt completion zsh | install -D -m 0644 /dev/stdin '$(DESTDIR)$(PREFIX)/$(ZSH_COMPLETION)'
+	bin/rt completion fish | install -D -m 0644 /dev/stdin '$(DESTDIR)$(PREFIX)/$(FISH_COMPLETION)'
+
+uninstall: ## remove what install has put there
+	rm -f '$(DESTDIR)$(PREFIX)/bin/rt' '$(DESTDIR)$(PREFIX)/$(BASH_COMPLETION)' \
+		'$(DESTDIR)$(PREFIX)/$(ZSH_COMPLETION)' '$(DESTDIR)$(PREFIX)/$(FISH_COMPLETION)'
 
 clean: ## remove what was built and the cache of the demo
 	rm -rf bin target .cache

@@ -186,7 +186,7 @@ fn beside_the_session_is_room_for_limits(ctx: &Ctx) -> Outcome {
         }
         let given = Delegated::new(ctx);
         let output = as_user(ctx, &given.0.join("session"), &["run", "-b", bundle(ctx, None).path(), "given"]).ok();
-        assert_eq!((output.text(), output.stderr.as_str()), (format!("0::{}", given.path("rt/given")).as_str(), ""));
+        assert_eq!((output.text(), output.stderr.as_str()), (format!("0::{}", given.path("rt-given")).as_str(), ""));
         Pass
     })
 }

@@ -35,6 +35,7 @@ mod cgroups;
 mod check;
 mod checkpoint;
 mod config;
+mod contracts;
 mod crash;
 mod ctx;
 mod delegation;
@@ -105,6 +106,7 @@ const ALL: &[&[runner::Test]] = &[
     list::TESTS,
     check::TESTS,
     features::TESTS,
+    contracts::TESTS,
     security::TESTS,
     crash::TESTS,
     stress::TESTS,

@@ -227,10 +227,62 @@ static void do_bomb(void) {
 	for (;;) fork();
 }
 
+/* recvpidfd PATH: listens there, prints the word that comes with a descriptor, and "ended" when the process of that pidfd has. */
+static int do_recvpidfd(const char *path) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof address.sun_path, "%s.new", path);
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1)) die(path);
+	if (rename(address.sun_path, path)) die(path);
+	int connection = accept(listener, NULL, NULL);
+	char text[64] = "", control[256];
+	struct iovec iov = {text, sizeof text - 1};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	if (recvmsg(connection, &message, 0) <= 0) die("recvmsg");
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	if (!header || header->cmsg_type != SCM_RIGHTS) die("no descriptor");
+	int pidfd;
+	memcpy(&pidfd, CMSG_DATA(header), sizeof pidfd);
+	char name[64], line[256];
+	snprintf(name, sizeof name, "/proc/self/fdinfo/%d", pidfd);
+	FILE *info = fopen(name, "r");
+	int pid = 0;
+	while (info && fgets(line, sizeof line, info)) sscanf(line, "Pid: %d", &pid);
+	printf("%s %d\n", text, pid);
+	fflush(stdout);
+	struct pollfd fd = {.fd = pidfd, .events = POLLIN};
+	poll(&fd, 1, -1);
+	puts("ended");
+	return 0;
+}
+
+/* sdnotify TEXT [barrier]: says this on NOTIFY_SOCKET, with "barrier" also waits until it has been read. */
+static int do_sdnotify(const char *text, int barrier) {
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	snprintf(address.sun_path, sizeof address.sun_path, "%s", getenv("NOTIFY_SOCKET"));
+	int out = socket(AF_UNIX, SOCK_DGRAM, 0), ends[2];
+	if (connect(out, (struct sockaddr *)&address, sizeof address)) die("connect");
+	if (send(out, text, strlen(text), 0) < 0) die("send");
+	if (!barrier) return 0;
+	if (pipe(ends)) die("pipe");
+	char control[CMSG_SPACE(sizeof(int))] = "";
+	struct iovec iov = {"BARRIER=1", 9};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	*header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+	memcpy(CMSG_DATA(header), &ends[1], sizeof(int));
+	if (sendmsg(out, &message, 0) < 0) die("sendmsg");
+	close(ends[1]);
+	struct pollfd fd = {.fd = ends[0], .events = 0};
+	return poll(&fd, 1, 5000) == 1 ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
 	const char *verb = argc > 1 ? argv[1] : "";
 	if (!strcmp(verb, "syscall") && argc > 2) return do_syscall(argv + 2);
 	if (!strcmp(verb, "bomb")) do_bomb();
+	if (!strcmp(verb, "recvpidfd") && argc > 2) return do_recvpidfd(argv[2]);
+	if (!strcmp(verb, "sdnotify") && argc > 2) return do_sdnotify(argv[2], argc > 3);
 	if (!strcmp(verb, "tiocsti")) return do_tiocsti();
 	if (!strcmp(verb, "sched")) return do_sched();
 	if (!strcmp(verb, "ioprio")) return do_ioprio();

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fmt;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -122,11 +122,11 @@ pub fn steps(hooks: &[Hook], moment: Moment) -> Vec<HookStep> {
 /// How much of a hook's output is kept for the message.
 const MAX_OUTPUT: usize = 2048;
 
-/// Runs a hook to its end.
+/// Runs a hook to its end, or until one of `signals` (a signalfd, where signals are blocked) asks to end.
 ///
 /// # Errors
 /// If it cannot be run, exits with another status than 0, is killed, or takes too long.
-pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>) -> Result<(), Failure> {
+pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>, signals: Option<&OwnedFd>) -> Result<(), Failure> {
     let argv = if step.hook.args.is_empty() { vec![step.hook.path.clone()] } else { step.hook.args.clone() };
     let (argv, envp) = (c_strings(&argv)?, c_strings(&step.hook.env)?);
     let input = in_memory(state)?;
@@ -145,7 +145,10 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>) -> Result<(), Fa
     };
     let limit = step.hook.timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     let started = Instant::now();
-    let Some(exit) = child.wait_for(limit)? else {
+    if let Some(number) = interrupted(&child, limit, signals)? {
+        return Err(Failure::because(format!("killed because signal {number} came{}", said(&output))));
+    }
+    let Some(exit) = child.wait_for(limit.map(|limit| limit.saturating_sub(started.elapsed())))? else {
         return Err(Failure::because(format!("killed after its timeout of {} s{}", started.elapsed().as_secs(), said(&output))));
     };
     match exit {
@@ -155,6 +158,25 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>) -> Result<(), Fa
             None => Failure::because(format!("exit status {code}{}", said(&output))),
         }),
         Exit::Signal(signal) => Err(Failure::because(format!("killed by signal {signal}{}", said(&output)))),
+    }
+}
+
+/// Waits until the hook has ended or its time is over, or until a signal asks this command to end: its number. They are blocked where
+/// there are `signals`; elsewhere they end the command, and the kernel the hook with it.
+fn interrupted(child: &Child, limit: Option<Duration>, signals: Option<&OwnedFd>) -> Result<Option<i32>, Failure> {
+    let (Some(signals), Some(pidfd)) = (signals, child.pidfd()) else { return Ok(None) };
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let ready = process::poll(&[(pidfd.as_fd(), false), (signals.as_fd(), false)], left)?;
+        if ready[0].readable || left.is_some_and(|left| left.is_zero()) {
+            return Ok(None);
+        }
+        while let Some(number) = signal::next_signal(signals) {
+            if signal::asks_to_end(number) {
+                return Ok(Some(number));
+            }
+        }
     }
 }
 
@@ -209,9 +231,11 @@ fn said(output: &OwnedFd) -> String {
 ///
 /// # Errors
 /// Of the first hook that fails, with its config path.
-pub fn run_all(steps: &[HookStep], state: &str, cwd: Option<&OwnedFd>) -> Result<(), Failure> {
+pub fn run_all(steps: &[HookStep], state: &str, cwd: Option<&OwnedFd>, signals: Option<&OwnedFd>) -> Result<(), Failure> {
     steps.iter().try_for_each(|step| {
-        run(step, state, cwd).doing(|| step.to_string()).map_err(|failure| failure.origin(field(step.moment, step.index)))
+        run(step, state, cwd, signals)
+            .doing(|| step.to_string())
+            .map_err(|failure| failure.origin(field(step.moment, step.index)))
     })
 }
 

@@ -16,7 +16,7 @@
 //! Where to look:
 //! - [`spec`]: config.json as written; [`host`]: the facts about the machine; [`plan`]: what follows from both, without a system call.
 //! - The areas, each with a pure `plan.rs`, its `steps.rs`, and the files that do it: [`namespaces`], [`rootfs`], [`cgroups`], [`process`],
-//!   [`seccomp`], [`lsm`], [`resctrl`], [`criu`], and [`hooks`].
+//!   [`seccomp`], [`lsm`], [`resctrl`], [`criu`], [`hooks`], and [`notify`].
 //! - [`launch`]: the executors and their conversation; [`state`]: what outlives a command; [`commands`]: the verbs.
 //! - [`sys`]: system calls, the only unsafe code; [`error`], [`hints`], [`log`]: what is said when something fails.
 
@@ -34,6 +34,7 @@ pub mod launch;
 pub mod log;
 pub mod lsm;
 pub mod namespaces;
+pub mod notify;
 pub mod plan;
 pub mod process;
 pub mod procfs;

@@ -3,8 +3,11 @@
 //! One record of level `error` per failed command, the last one (docs/design.md, "Errors"). A warning goes to the log file where
 //! there is one and to standard error otherwise, because engines show whatever a successful create prints there.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use serde_json::{Map, Value, json};
 
 use crate::error::Error;
-use crate::sys::{CallError, errno};
+use crate::sys::{CallError, errno, socket};
 
 /// The layout of the records in the log file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -24,37 +27,88 @@ pub enum Format {
     Json,
 }
 
+/// What is worth a record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Level {
+    /// Why a command failed.
+    Error,
+    /// And what will not be as the user asked.
+    #[default]
+    Warning,
+    /// The same: nothing is said that is neither.
+    Info,
+    /// And what a developer wants to know.
+    Debug,
+}
+
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// The priority of syslog(3).
+    fn priority(self) -> i32 {
+        match self {
+            Self::Error => libc::LOG_ERR,
+            Self::Warning => libc::LOG_WARNING,
+            Self::Info => libc::LOG_INFO,
+            Self::Debug => libc::LOG_DEBUG,
+        }
+    }
+}
+
 /// Where records go.
 #[derive(Debug, Default)]
+enum Sink {
+    /// Nowhere: warnings are for standard error then.
+    #[default]
+    None,
+    File(File),
+    /// The journal's socket, and the identifier of our records.
+    Journal(OwnedFd, String),
+    /// The socket of syslog, and the identifier of our records.
+    Syslog(OwnedFd, String),
+}
+
+/// The journal's socket for clients of its own protocol, and that of syslog (systemd-journald.service(8), syslog(3)).
+const JOURNAL: &str = "/run/systemd/journal/socket";
+const SYSLOG: &str = "/dev/log";
+
+/// The log.
+#[derive(Debug, Default)]
 pub struct Log {
-    file: Option<File>,
+    sink: Sink,
     format: Format,
-    debug: bool,
+    level: Level,
     warnings: AtomicUsize,
 }
 
 impl Log {
-    /// Opens the log; the file is appended to.
+    /// Opens the log: `PATH` or `file:PATH`, which is appended to, `journald:ID` or `syslog:ID`.
     ///
     /// # Errors
-    /// If the file cannot be opened.
-    pub fn open(path: Option<&Path>, format: Format, debug: bool) -> Result<Self, Error> {
-        let open = |path: &Path| {
-            let file = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
-            file.map_err(|error| {
-                Error::from(CallError::from_io("open", format!("{path:?}"), &error)).during("open the log (--log)")
-            })
-        };
-        Ok(Self { file: path.map(open).transpose()?, format, debug, warnings: AtomicUsize::new(0) })
+    /// If the file cannot be opened, or nobody listens.
+    pub fn open(target: Option<&OsStr>, format: Format, level: Level) -> Result<Self, Error> {
+        let sink = target.map(open_sink).transpose()?.unwrap_or_default();
+        Ok(Self { sink, format, level, warnings: AtomicUsize::new(0) })
+    }
+
+    fn is_nowhere(&self) -> bool {
+        matches!(self.sink, Sink::None)
     }
 
     /// Says something that only a developer wants to know (`--debug`).
     pub fn debug(&self, message: impl FnOnce() -> String) {
-        if self.debug {
+        if self.level >= Level::Debug {
             let text = message();
             let text = printable(&text);
-            self.record("debug", &text, Map::new());
-            if self.file.is_none() {
+            self.record(Level::Debug, &text, Map::new());
+            if self.is_nowhere() {
                 to_stderr(&format!("rt: debug: {text}"));
             }
         }
@@ -63,9 +117,12 @@ impl Log {
     /// Says that something will not be as the user asked, although the command goes on.
     pub fn warning(&self, message: &str) {
         self.warnings.fetch_add(1, Ordering::Relaxed);
+        if self.level < Level::Warning {
+            return;
+        }
         let message = &printable(message);
-        self.record("warning", message, Map::new());
-        if self.file.is_none() {
+        self.record(Level::Warning, message, Map::new());
+        if self.is_nowhere() {
             to_stderr(&format!("rt: warning: {message}"));
         }
     }
@@ -77,7 +134,7 @@ impl Log {
 
     /// Says why the command failed: in the log, and on standard error in any case.
     pub fn error(&self, error: &Error) {
-        self.record("error", &whole_line(error), facts(error));
+        self.record(Level::Error, &whole_line(error), facts(error));
         let mut text = format!("rt: {}", printable(&error.message));
         if let Some(place) = error.failure.as_ref().and_then(|failure| failure.place) {
             text.push_str(&format!("\n   in: {place}"));
@@ -91,10 +148,34 @@ impl Log {
         to_stderr(&text);
     }
 
-    fn record(&self, level: &str, message: &str, extra: Map<String, Value>) {
-        let Some(mut file) = self.file.as_ref() else { return };
-        let time = crate::time::now();
-        let line = match self.format {
+    /// A log that cannot be written to (a full disk) must not end a container; the message also goes to stderr.
+    fn record(&self, level: Level, message: &str, extra: Map<String, Value>) {
+        match &self.sink {
+            Sink::None => {}
+            Sink::File(file) => {
+                let mut file = file;
+                let _ = file.write_all(self.line(level, message, extra).as_bytes());
+            }
+            Sink::Journal(socket, identifier) => {
+                let priority = level.priority();
+                let mut text = format!("MESSAGE={message}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER={identifier}\n");
+                for (key, value) in &extra {
+                    let value = value.as_str().map_or_else(|| value.to_string(), printable);
+                    text.push_str(&format!("RT_{}={value}\n", key.to_ascii_uppercase()));
+                }
+                let _ = socket::send(socket, text.as_bytes(), None);
+            }
+            Sink::Syslog(socket, identifier) => {
+                let priority = libc::LOG_USER | level.priority();
+                let text = format!("<{priority}>{identifier}[{}]: {message}", std::process::id());
+                let _ = socket::send(socket, text.as_bytes(), None);
+            }
+        }
+    }
+
+    fn line(&self, level: Level, message: &str, extra: Map<String, Value>) -> String {
+        let (time, level) = (crate::time::now(), level.name());
+        match self.format {
             Format::Text => format!("time=\"{time}\" level={level} msg={message:?}\n"),
             Format::Json => {
                 let mut object = Map::new();
@@ -104,10 +185,29 @@ impl Log {
                 object.extend(extra);
                 format!("{}\n", Value::Object(object))
             }
-        };
-        // A log that cannot be written to (a full disk) must not end a container; the message also goes to stderr.
-        let _ = file.write_all(line.as_bytes());
+        }
     }
+}
+
+fn open_sink(target: &OsStr) -> Result<Sink, Error> {
+    let during = |error: Error| error.during("open the log (--log)");
+    let text = target.to_str().unwrap_or_default();
+    let dial = |path: &str| socket::connect(Path::new(path), libc::SOCK_DGRAM).map_err(|call| during(call.into()));
+    let named = |identifier: &str| {
+        let plain = !identifier.is_empty() && !identifier.contains(|c: char| c.is_control());
+        let wrong = || during(Error::new("usage", format!("{text:?}: expected an identifier after the colon")));
+        plain.then(|| identifier.to_owned()).ok_or_else(wrong)
+    };
+    if let Some(identifier) = text.strip_prefix("journald:") {
+        return Ok(Sink::Journal(dial(JOURNAL)?, named(identifier)?));
+    }
+    if let Some(identifier) = text.strip_prefix("syslog:") {
+        return Ok(Sink::Syslog(dial(SYSLOG)?, named(identifier)?));
+    }
+    let bytes = target.as_bytes();
+    let path = Path::new(OsStr::from_bytes(bytes.strip_prefix(b"file:").unwrap_or(bytes)));
+    let file = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
+    file.map(Sink::File).map_err(|error| during(CallError::from_io("open", format!("{path:?}"), &error).into()))
 }
 
 fn whole_line(error: &Error) -> String {

@@ -8,8 +8,7 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
-use rt::commands::{self, Cli, Globals, arguments};
+use rt::commands::{self, Globals, arguments, usage};
 use rt::error::Error;
 use rt::log::Log;
 use rt::sys::heap;
@@ -36,7 +35,10 @@ fn run() -> i32 {
     {
         return commands::version().map_or_else(|error| error.status, |()| 0);
     }
-    let cli = Cli::parse_from(arguments::normal(given));
+    let cli = match usage::parse(&arguments::normal(given)) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let globals = match Globals::new(&cli) {
         Ok(globals) => globals,
         Err(error) => {

@@ -26,8 +26,12 @@ const COMMANDS: &[&str] = &[
     "spec",
     "features",
     "plan",
+    "check",
     "checkpoint",
     "restore",
+    "info",
+    "completion",
+    "help",
 ];
 
 /// The largest release binary that is still "small".
@@ -77,7 +81,7 @@ fn every_command_has_help() {
     assert_eq!((all.status, all.stderr.as_str()), (0, ""));
     for command in COMMANDS {
         assert!(all.stdout.lines().any(|line| line.trim_start().starts_with(command)), "{command} is not in rt --help");
-        for flag in ["--help", "-h"] {
+        for flag in ["--help", "-h"].iter().filter(|_| *command != "help") {
             let help = rt(&[command, flag]);
             assert_eq!((help.status, help.stderr.as_str()), (0, ""), "{command} {flag}");
             assert!(help.stdout.contains(&format!("Usage: rt {command}")), "{command} {flag}: {}", help.stdout);
@@ -100,25 +104,98 @@ fn the_version_is_what_docker_parses() {
     }
 }
 
+/// The wording is what engines look for, and the exit status is 1, as runc has both.
+const MISUSE: &[(&[&str], &str)] = &[
+    (&["--nonsense"], "flag provided but not defined: --nonsense"),
+    (&["nonsense"], "no such command: \"nonsense\""),
+    (&["create", "--nonsense", "x"], "create: flag provided but not defined: --nonsense"),
+    (&["create"], "create: missing: <ID>"),
+    (&["create", "x", "y"], "create: too many arguments: \"y\""),
+    (&["create", "--bundle"], "create: flag needs an argument: --bundle"),
+    (&["create", "-bundle"], "create: flag needs an argument: --bundle"),
+    (&["run", "x", "--pid-file"], "run: flag needs an argument: --pid-file"),
+    (&["exec", "--process"], "exec: flag needs an argument: --process"),
+    (&["--root"], "flag needs an argument: --root"),
+    (&["list", "--format", "xml"], "list: invalid value \"xml\" for --format; expected table or json"),
+    (&["--rootless=maybe", "list"], "invalid value \"maybe\" for --rootless; expected auto or true or false"),
+    (&["kill"], "kill: missing: <ID>"),
+    (&["exec", "--nonsense", "x", "true"], "exec: flag provided but not defined: --nonsense"),
+    (&["create", "--preserve-fds", "x", "y"], "create: invalid value \"x\" for --preserve-fds; expected a whole number in range"),
+    (&["completion", "csh"], "completion: invalid value \"csh\" for <SHELL>; expected bash or zsh or fish"),
+    (&[], "no command given"),
+];
+
 #[test]
 fn what_is_not_understood_is_an_error() {
-    for arguments in [
-        &["--nonsense"][..],
-        &["nonsense"],
-        &["create", "--nonsense", "x"],
-        &["create"],
-        &["create", "x", "y"],
-        &["--log-format", "nonsense", "list"],
-        &["kill"],
-        &["exec", "--nonsense", "x", "true"],
-        &["create", "--preserve-fds", "-1", "x"],
-    ] {
+    for (arguments, text) in MISUSE {
         let ended = rt(arguments);
-        assert_eq!((ended.status, ended.stdout.as_str()), (2, ""), "{arguments:?}: {}", ended.stderr);
-        assert!(ended.stderr.starts_with("error: "), "{arguments:?}: {}", ended.stderr);
+        assert_eq!((ended.status, ended.stdout.as_str()), (1, ""), "{arguments:?}: {}", ended.stderr);
+        let lines: Vec<&str> = ended.stderr.lines().collect();
+        assert_eq!(lines[0], format!("rt: {text}"), "{arguments:?}");
+        assert!(lines.len() == 2 && lines[1].starts_with("   hint: "), "{arguments:?}: {lines:?}");
     }
-    let nothing = rt(&[]);
-    assert_eq!((nothing.status, nothing.stderr.as_str()), (1, "rt: no command given; see `rt --help`\n"));
+}
+
+#[test]
+fn misuse_is_one_record_of_the_json_log() {
+    let dir = Temporary::new("misuse");
+    for (index, (arguments, text)) in MISUSE.iter().filter(|(arguments, _)| arguments.first() != Some(&"--root")).enumerate() {
+        let log = dir.path(&format!("log{index}"));
+        let mut all = vec!["--log", &log, "--log-format", "json"];
+        all.extend(*arguments);
+        assert_eq!(rt(&all).status, 1, "{all:?}");
+        let written = fs::read_to_string(&log).unwrap_or_default();
+        assert_eq!(written.lines().count(), 1, "{all:?}: {written}");
+        let record: Value = serde_json::from_str(&written).unwrap();
+        assert_eq!((record["level"].as_str(), record["msg"].as_str()), (Some("error"), Some(*text)), "{all:?}");
+    }
+}
+
+#[test]
+fn help_is_a_command_too() {
+    assert_eq!(rt(&["help", "create"]).stdout, rt(&["create", "--help"]).stdout);
+    assert_eq!(rt(&["help"]).stdout, rt(&["--help"]).stdout);
+}
+
+#[test]
+fn completions_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = rt(&["completion", shell]);
+        assert_eq!((script.status, script.stderr.as_str()), (0, ""), "{shell}");
+        for word in COMMANDS.iter().filter(|command| **command != "help").chain(&["console-socket", "pidfd-socket"]) {
+            assert!(script.stdout.contains(word), "{shell} does not know {word}");
+        }
+    }
+    let dir = Temporary::new("completion");
+    let file = dir.path("rt.bash");
+    fs::write(&file, rt(&["completion", "bash"]).stdout).unwrap();
+    let ask = "source \"$0\"; COMP_WORDS=(rt --root /x cre); COMP_CWORD=3; _rt; echo ${COMPREPLY[@]}; \
+               COMP_WORDS=(rt create --pid); COMP_CWORD=2; _rt; echo ${COMPREPLY[@]}";
+    let asked = Command::new("bash").args(["-c", ask, &file]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&asked.stdout), "create\n--pid-file --pidfd-socket\n");
+}
+
+#[test]
+fn info_says_what_a_report_needs() {
+    let info = rt(&["info"]);
+    assert_eq!((info.status, info.stderr.as_str()), (0, ""));
+    for word in ["version", "kernel", "cgroup v2", "caller", "state root"] {
+        assert!(info.stdout.lines().any(|line| line.starts_with(word)), "{word}: {}", info.stdout);
+    }
+}
+
+/// Logs that are sent: a socket stands for syslog's; the journal's path cannot be taken here.
+#[test]
+fn logs_have_targets_and_levels() {
+    let dir = Temporary::new("targets");
+    let (root, log) = (dir.path("state"), dir.path("log"));
+    rt(&["--root", &root, "--log", &format!("file:{log}"), "state", "x"]);
+    assert!(fs::read_to_string(&log).unwrap().contains("container does not exist"));
+    for target in ["journald:", "syslog:"] {
+        let ended = rt(&["--log", target, "list"]);
+        assert_eq!(ended.status, 1);
+        assert!(ended.stderr.starts_with("rt: open the log (--log): "), "{}", ended.stderr);
+    }
 }
 
 #[test]
@@ -132,7 +209,7 @@ fn global_flags_stand_before_the_command() {
         let equals = rt(&[&format!("{dashes}root={root}"), "list", "-q"]);
         assert_eq!((equals.status, equals.stdout.as_str()), (0, ""), "{}", equals.stderr);
     }
-    assert_eq!(rt(&["list", "--root", &root]).status, 2);
+    assert_eq!(rt(&["list", "--root", &root]).status, 1);
     assert!(!Path::new(&root).exists(), "list makes no state root");
 }
 
@@ -187,7 +264,7 @@ fn a_failure_in_the_text_log() {
     rt(&["--root", &root, "--log", &log, "state", "x"]);
     let text = fs::read_to_string(&log).unwrap();
     assert!(
-        text.starts_with("time=\"") && text.contains("\" level=error msg=\"state: container x: container does not exist\"\n"),
+        text.starts_with("time=\"") && text.contains("\" level=error msg=\"state x: container x: container does not exist\"\n"),
         "{text}"
     );
 }

@@ -65,7 +65,7 @@ fn repository(path: &str) -> PathBuf {
 }
 
 fn load(bundle: &str) -> Spec {
-    spec::load::load(&repository("bundles").join(bundle)).unwrap()
+    spec::load::load(&repository("bundles").join(bundle), Path::new("config.json")).unwrap()
 }
 
 /// What `rt create` or `rt run` would be asked; the bundle's path is the same on every machine.
@@ -205,6 +205,7 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         cgroup: CgroupRecord { directories, unit: None },
         device_rules: Vec::new(),
         devices: Vec::new(),
+        maker: None,
         init: None,
         process: spec.process.clone(),
         namespaces: linux.namespaces,

@@ -181,6 +181,7 @@ fn printing_and_ending_have_their_places() {
                 "hooks.rs",
                 "launch/init.rs",
                 "launch/bridge.rs",
+                "launch/rehearsal.rs",
                 "launch/wait.rs",
                 "namespaces/idmap.rs",
                 "seccomp/notify.rs",

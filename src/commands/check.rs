@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::plan::request::{Request, absolute};
 
 use super::plan::Format;
-use super::{Globals, make, parse_id};
+use super::{CgroupManager, Globals, make, parse_id};
 
 /// Find everything that stands in the way of a bundle on this host, and do nothing
 #[derive(Clone, Debug, ClapArgs)]
@@ -34,7 +34,8 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during("check");
     let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
     let request = Request {
-        systemd_cgroup: globals.systemd_cgroup,
+        systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
+        no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
         ..Request::plain(parse_id(&args.id).map_err(during)?, absolute(&args.bundle, &cwd))
     };
     let mut found = look(&request, globals).map_err(during)?;

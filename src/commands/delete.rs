@@ -1,6 +1,7 @@
 //! `rt delete`, and taking back whatever a record names.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
@@ -13,17 +14,21 @@ use crate::id::ContainerId;
 use crate::log::Log;
 use crate::plan::Findings;
 use crate::resctrl;
+use crate::rootfs::{InRoot, Root};
 use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Container, Directory, Record, Status, Store, lifecycle};
-use crate::sys::{At, cred, fs, mount, process};
+use crate::sys::{At, CallResult, cred, fs, mount, process};
 
-use super::{Globals, parse_id};
+use super::{Globals, matching, parse_id};
 
 /// Delete a container whose program has ended, or was never started
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
-    /// The container's id
+    /// The container's id, or with --regex a regular expression
     id: String,
+    /// Delete every container whose id matches
+    #[arg(short, long)]
+    regex: bool,
     /// Kill it first, whatever its state, and accept that it does not exist
     #[arg(short, long)]
     force: bool,
@@ -32,15 +37,22 @@ pub struct Args {
 /// How long the death of killed processes is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long an interrupted create may take to remove what it has made.
+const ROLL_BACK: Duration = Duration::from_secs(4);
+
 /// Runs the command.
 ///
 /// # Errors
 /// If the container still runs (without `--force`), or something of it cannot be removed.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during(format!("delete {}", args.id));
-    let id = parse_id(&args.id).map_err(during)?;
-    let store = globals.store()?;
-    let outcome = if args.force { force(&store, &id, &globals.log) } else { polite(&store, &id, &globals.log) };
+    let store = globals.store().map_err(during)?;
+    let one = |id: &ContainerId| match args.force {
+        true => force(&store, id, &globals.log),
+        false => polite(&store, id, &globals.log),
+    };
+    let outcome =
+        if args.regex { matching::each(&store, &args.id, args.force, one) } else { parse_id(&args.id).and_then(|id| one(&id)) };
     outcome.map_err(during)?;
     Ok(0)
 }
@@ -55,8 +67,29 @@ fn polite(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
 }
 
 fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
+    if let Some(directory) = store.find(id)?
+        && directory.is_locked()?
+    {
+        end_making(&directory)?;
+    }
     let Some(directory) = store.lock(id)? else { return Ok(()) };
     Ok(destroy(store, &directory, log)?)
+}
+
+/// A create that does not come to its end (a hook that hangs) is asked to take everything back, and killed if it does not.
+fn end_making(directory: &Directory) -> Result<(), Failure> {
+    let maker = directory.read_record().filter(|record| record.phase == Phase::Creating).and_then(|record| record.maker);
+    let Some((_, pidfd)) = maker.and_then(lifecycle::live_process) else { return Ok(()) };
+    for signal in [libc::SIGTERM, libc::SIGKILL] {
+        match process::pidfd_send_signal(&pidfd, signal) {
+            Err(error) if error.is(libc::ESRCH) => return Ok(()),
+            other => other?,
+        }
+        if process::poll(&[(pidfd.as_fd(), false)], Some(ROLL_BACK))?[0].readable {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 /// Deletes the container of a foreground run, unless somebody else has done so: then there may be another one of the same id.
@@ -178,14 +211,24 @@ pub fn kill_everything(cgroup: &Cgroup, init: Option<(ProcessRef, &OwnedFd)>) ->
     Ok(())
 }
 
-/// Mounts that a container without a mount namespace made in the caller's.
+/// Mounts that a container without a mount namespace made in the caller's. Its programs can write to the tree below its root, so
+/// what lies there is found as its mount point was: links do not lead out of it, and what is found is what is unmounted.
 fn unmount(record: &Record, log: &Log) {
     for path in &record.host_mounts {
-        match mount::umount2(path, libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW) {
+        let unmounted = match path.strip_prefix(&record.rootfs) {
+            Ok(inside) if !inside.as_os_str().is_empty() => unmount_below(&record.rootfs, &InRoot::new(inside)),
+            _ => mount::umount2(path, libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW),
+        };
+        match unmounted {
             Err(error) if !error.is(libc::EINVAL) && !error.is(libc::ENOENT) => log.warning(&error.to_string()),
             _ => {}
         }
     }
+}
+
+fn unmount_below(rootfs: &Path, place: &InRoot) -> CallResult<()> {
+    let root = Root::new(fs::openat(At::Cwd, rootfs, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?);
+    mount::unmount_descriptor(&root.resolve(place)?)
 }
 
 /// "If any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue" (runtime.md).
@@ -196,7 +239,7 @@ fn poststop(record: &Record, log: &Log) {
     let state = lifecycle::state_document(record, Status::Stopped).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
     for step in hooks::steps(&record.poststop, Moment::Poststop) {
-        if let Err(failure) = hooks::run_all(std::slice::from_ref(&step), &state, bundle.as_ref()) {
+        if let Err(failure) = hooks::run_all(std::slice::from_ref(&step), &state, bundle.as_ref(), None) {
             log.warning(&failure.to_string());
         }
     }

@@ -51,6 +51,9 @@ pub struct Args {
     /// A file that gets the pid of the process
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// A unix socket that gets a pidfd of the process
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// The SELinux label of the process
     #[arg(long, value_name = "LABEL")]
     process_label: Option<String>,
@@ -146,6 +149,7 @@ impl Args {
             preserve_fds: make::preserved(self.preserve_fds)?,
             console_socket: self.console_socket.clone(),
             pid_file: self.pid_file.clone(),
+            pidfd_socket: self.pidfd_socket.clone(),
             start: StartSignal::Link,
             detached: self.detach,
             ..Request::plain(container.record.id.clone(), container.record.bundle.clone())

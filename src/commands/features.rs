@@ -68,6 +68,7 @@ fn document() -> Value {
             "io.github.rt.commit": env!("RT_COMMIT"),
             "io.github.rt.checkpoint.enabled": "true"
         },
-        "potentiallyUnsafeConfigAnnotations": [crate::cgroups::systemd::plan::ANNOTATION, crate::criu::plan::ANNOTATION]
+        "potentiallyUnsafeConfigAnnotations":
+            [crate::cgroups::systemd::plan::ANNOTATION, crate::criu::plan::ANNOTATION, "run.oci.pidfd_receiver"]
     })
 }

@@ -3,16 +3,17 @@
 use clap::Args as ClapArgs;
 
 use crate::error::{Doing, Error};
+use crate::id::ContainerId;
 use crate::launch::init::{BEGINNING, let_begin};
 use crate::state::{Container, Status};
 use crate::sys::process;
 
-use super::{Globals, parse_id};
+use super::{Globals, matching, parse_id};
 
 /// Send a signal to the first process of a container
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
-    /// The container's id
+    /// The container's id, or with --regex a regular expression
     id: String,
     /// The signal: a number, or a name with or without SIG
     #[arg(default_value = "TERM")]
@@ -20,6 +21,9 @@ pub struct Args {
     /// Send it to every process of the container
     #[arg(short, long)]
     all: bool,
+    /// Send it to every container whose id matches
+    #[arg(short, long)]
+    regex: bool,
 }
 
 /// Signals by name, on the generic architectures (signal(7)).
@@ -95,10 +99,12 @@ pub fn signal_number(text: &str) -> Result<i32, Error> {
 /// If there is no such container, or its program has ended.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during(format!("kill {}", args.id));
-    let id = parse_id(&args.id).map_err(during)?;
     let signal = signal_number(&args.signal).map_err(during)?;
-    let container = Container::load(&globals.store()?, &id).map_err(during)?;
-    send(&container, signal, args.all).map_err(during)?;
+    let store = globals.store().map_err(during)?;
+    let one = |id: &ContainerId| send(&Container::load(&store, id)?, signal, args.all);
+    let outcome =
+        if args.regex { matching::each(&store, &args.id, false, one) } else { parse_id(&args.id).and_then(|id| one(&id)) };
+    outcome.map_err(during)?;
     Ok(0)
 }
 

@@ -33,7 +33,7 @@ pub enum Format {
 /// # Errors
 /// If the state root cannot be read.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
-    let containers = all(&globals.store()?)?;
+    let containers = globals.store().and_then(|store| all(&store)).map_err(|error| error.during("list"))?;
     let text = match args.format {
         _ if args.quiet => containers.iter().map(|container| format!("{}\n", container.id())).collect(),
         Format::Table => table(&containers, &passwd()),

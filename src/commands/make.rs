@@ -13,11 +13,11 @@ use crate::plan::request::{self, Request};
 use crate::plan::{Findings, InitStep, Plan, StartSignal};
 use crate::procfs::ProcFs;
 use crate::spec::{self, Hooks, Linux, Spec};
-use crate::state::record::{LAYOUT, Phase, SeccompRecord};
-use crate::state::{Directory, Record, Store};
+use crate::state::record::{LAYOUT, Phase, ProcessRef, SeccompRecord};
+use crate::state::{Directory, Record, Store, store};
 use crate::sys::fs;
 
-use super::{Globals, Rootless, parse_id};
+use super::{CgroupManager, Globals, Rootless, parse_id};
 
 /// Arguments of create and run.
 #[derive(Clone, Debug, ClapArgs)]
@@ -27,12 +27,18 @@ pub struct MakeArgs {
     /// The bundle: a directory with config.json
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// Another file than config.json; a relative path starts in the bundle
+    #[arg(short = 'f', long, value_name = "FILE", default_value = "config.json")]
+    pub config: PathBuf,
     /// A unix socket that gets the master of the terminal
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
     /// A file that gets the pid of the container's init
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+    /// A unix socket that gets a pidfd of the container's init
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
     /// Pass this many descriptors after stdio to the container
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
@@ -79,14 +85,18 @@ impl MakeArgs {
         Ok(Request {
             id: parse_id(&self.id)?,
             bundle: request::absolute(&self.bundle, &cwd),
+            config: self.config.clone(),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             preserve_fds: preserved(self.preserve_fds)?,
             console_socket: self.console_socket.clone(),
             pid_file: self.pid_file.clone(),
+            pidfd_socket: self.pidfd_socket.clone(),
+            notify: crate::notify::wanted().map(|_| request::absolute(&globals.root, &cwd).join(&self.id).join(store::NOTIFY)),
             start,
             detached,
-            systemd_cgroup: globals.systemd_cgroup,
+            systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
+            no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
         })
     }
 }
@@ -127,8 +137,11 @@ pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> 
 /// # Errors
 /// If config.json cannot be understood, or the machine not be looked at.
 pub fn interpret(request: &Request, globals: &Globals) -> Result<(Prepared, Host, Findings), Error> {
-    let mut spec = spec::load::load(&request.bundle)?;
+    let mut spec = spec::load::load(&request.bundle, &request.config)?;
     pass_listen_fds(&mut spec);
+    if let Some(process) = spec.process.as_mut().filter(|_| request.notify.is_some()) {
+        process.env.push(crate::notify::variable());
+    }
     let mut host = Host::probe(&spec, request.id.as_str(), request.systemd_cgroup)?;
     match globals.rootless {
         Rootless::Auto => {}
@@ -198,7 +211,9 @@ fn launch(
 ) -> Result<(Record, Launched), Failure> {
     let plan = &prepared.plan;
     let survey = cgroups::survey(&plan.cgroup)?;
+    let handles = Handles::new(ProcFs::open()?);
     let mut record = record(prepared, request, survey.record());
+    record.maker = own_reference(&handles)?;
     directory.write_record(&record)?;
     let launch = Launch {
         plan,
@@ -206,13 +221,20 @@ fn launch(
         strict: globals.strict,
         directory: Some(directory),
         record: &mut record,
-        handles: Handles::new(ProcFs::open()?),
+        handles,
         cgroup: None,
         survey: Some(survey),
         findings: None,
     };
     let launched = launcher::run(launch)?;
     Ok((record, launched))
+}
+
+/// This command, for those who wait for it in vain.
+fn own_reference(handles: &Handles) -> Result<Option<ProcessRef>, Failure> {
+    let pid = handles.procfs.own_pid()?;
+    let (_, start_time) = handles.procfs.process_stat(pid)?;
+    Ok(Some(ProcessRef { pid, start_time }))
 }
 
 /// What is known of a container before the first effect.
@@ -233,6 +255,7 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
         cgroup: cgroup.clone(),
         device_rules: linux.resources.as_ref().map(|resources| resources.devices.clone()).unwrap_or_default(),
         devices: linux.devices.clone(),
+        maker: None,
         init: None,
         process: spec.process.clone(),
         namespaces: linux.namespaces.clone(),

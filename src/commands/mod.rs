@@ -3,14 +3,17 @@
 pub mod arguments;
 pub mod check;
 pub mod checkpoint;
+pub mod completion;
 pub mod create;
 pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod info;
 pub mod kill;
 pub mod list;
 pub mod make;
+pub mod matching;
 pub mod pause;
 pub mod plan;
 pub mod ps;
@@ -20,13 +23,15 @@ pub mod spec;
 pub mod start;
 pub mod state;
 pub mod update;
+pub mod usage;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::error::Error;
-use crate::log::{Format, Log};
+use crate::log::{Format, Level, Log};
 use crate::state::{Store, store};
 
 /// The version in the form that Docker parses: name and version, commit, specification.
@@ -45,23 +50,29 @@ pub fn version() -> Result<(), Error> {
 
 /// A daemonless, rootless-first OCI container runtime.
 #[derive(Debug, Parser)]
-#[command(name = "rt", disable_help_subcommand = true, args_override_self = true, disable_version_flag = true)]
+#[command(name = "rt", args_override_self = true, disable_version_flag = true)]
 pub struct Cli {
     /// Where the state of containers is kept [default: /run/rt, or $XDG_RUNTIME_DIR/rt for an ordinary user]
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
-    /// Append log records to this file; errors go to standard error as well
-    #[arg(long, value_name = "FILE")]
-    pub log: Option<PathBuf>,
+    /// Append log records to a file, or send them: PATH, file:PATH, journald:ID or syslog:ID; errors go to standard error as well
+    #[arg(long, value_name = "TARGET")]
+    pub log: Option<OsString>,
     /// The layout of the log records
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
-    /// Log what a developer wants to know
+    /// What is logged
+    #[arg(long, value_enum, default_value_t = Level::Warning)]
+    pub log_level: Level,
+    /// Log what a developer wants to know: --log-level debug
     #[arg(long)]
     pub debug: bool,
     /// Let systemd manage control groups: linux.cgroupsPath is slice:prefix:name
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// Who manages control groups: rt, systemd (as --systemd-cgroup), or nobody, and then the container stays in the caller's
+    #[arg(long, value_enum)]
+    pub cgroup_manager: Option<CgroupManager>,
     /// Whether control groups that cannot be changed are only a warning [auto: for an ordinary user]
     #[arg(long, value_enum, default_value_t = Rootless::Auto, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub rootless: Rootless,
@@ -86,6 +97,17 @@ pub enum Rootless {
     False,
 }
 
+/// See [`Cli::cgroup_manager`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CgroupManager {
+    /// rt, through the cgroup filesystems.
+    Cgroupfs,
+    /// systemd.
+    Systemd,
+    /// Nobody.
+    Disabled,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Create(create::Args),
@@ -107,6 +129,8 @@ enum Command {
     Features(features::Args),
     Plan(plan::Args),
     Check(check::Args),
+    Info(info::Args),
+    Completion(completion::Args),
 }
 
 /// What the flags before the command say.
@@ -120,8 +144,8 @@ pub struct Globals {
     pub rootless: Rootless,
     /// See [`Cli::strict`].
     pub strict: bool,
-    /// See [`Cli::systemd_cgroup`].
-    pub systemd_cgroup: bool,
+    /// See [`Cli::cgroup_manager`]; `--systemd-cgroup` is its older name.
+    pub cgroup_manager: CgroupManager,
 }
 
 impl Globals {
@@ -130,9 +154,12 @@ impl Globals {
     /// # Errors
     /// If the log cannot be opened.
     pub fn new(cli: &Cli) -> Result<Self, Error> {
-        let log = Log::open(cli.log.as_deref(), cli.log_format, cli.debug)?;
+        let level = if cli.debug { Level::Debug } else { cli.log_level };
+        let log = Log::open(cli.log.as_deref(), cli.log_format, level)?;
         let root = cli.root.clone().unwrap_or_else(store::default_root);
-        Ok(Self { root, log, rootless: cli.rootless, strict: cli.strict, systemd_cgroup: cli.systemd_cgroup })
+        let by_flag = if cli.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
+        let cgroup_manager = cli.cgroup_manager.unwrap_or(by_flag);
+        Ok(Self { root, log, rootless: cli.rootless, strict: cli.strict, cgroup_manager })
     }
 
     /// The state root, which need not exist.
@@ -153,7 +180,7 @@ impl Cli {
         if self.version {
             return version().map(|()| 0);
         }
-        let missing = || Error::new("usage", "no command given; see `rt --help`");
+        let missing = || Error::new("usage", "no command given").hint_text("`rt --help` lists the commands");
         match self.command.ok_or_else(missing)? {
             Command::Create(args) => create::run(&args, globals),
             Command::Start(args) => start::run(&args, globals),
@@ -174,6 +201,8 @@ impl Cli {
             Command::Features(args) => features::run(&args),
             Command::Plan(args) => plan::run(&args, globals),
             Command::Check(args) => check::run(&args, globals),
+            Command::Info(args) => info::run(&args, globals),
+            Command::Completion(args) => completion::run(&args),
         }
     }
 }

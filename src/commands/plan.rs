@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::plan::request::{Request, absolute};
 use crate::plan::{StartSignal, print};
 
-use super::{Globals, make, parse_id};
+use super::{CgroupManager, Globals, make, parse_id};
 
 /// Show what would be done for a bundle, and do nothing
 #[derive(Clone, Debug, ClapArgs)]
@@ -45,7 +45,8 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let start = if args.run { StartSignal::Link } else { StartSignal::Fifo };
     let request = Request {
         start,
-        systemd_cgroup: globals.systemd_cgroup,
+        systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
+        no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
         ..Request::plain(parse_id(&args.id)?, absolute(&args.bundle, &cwd))
     };
     show(&request, globals, args.format).map_err(|error| error.during("plan"))

@@ -21,7 +21,7 @@ use crate::sys::{fs, process};
 
 use super::make::{self, Made, Prepared};
 use super::run::Stay;
-use super::{Globals, checkpoint, parse_id};
+use super::{CgroupManager, Globals, checkpoint, parse_id};
 
 /// Make a container with the processes of a checkpoint, and delete it when its program has ended
 #[derive(Clone, Debug, ClapArgs)]
@@ -198,7 +198,8 @@ impl Args {
             pid_file: self.pid_file.clone(),
             start: StartSignal::Link,
             detached: self.detach,
-            systemd_cgroup: globals.systemd_cgroup,
+            systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
+            no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
             ..Request::plain(parse_id(&self.id)?, request::absolute(&self.bundle, &cwd))
         })
     }

@@ -3,12 +3,14 @@
 use clap::Args as ClapArgs;
 
 use crate::error::Error;
+use crate::launch::launcher::Launched;
 use crate::launch::supervise;
+use crate::notify;
 use crate::plan::StartSignal;
 use crate::process::seal;
 use crate::sys::process;
 
-use super::make::{self, MakeArgs};
+use super::make::{self, Made, MakeArgs};
 use super::{Globals, delete, start};
 
 /// Make a container, run its program, and delete it when the program has ended
@@ -64,29 +66,40 @@ impl Stay {
     ///
     /// # Errors
     /// If a hook fails; nothing is left then.
-    pub fn with(self, made: make::Made, globals: &Globals) -> Result<i32, Error> {
-        if let Err(failure) = start::poststart(&made.record) {
+    pub fn with(self, made: Made, globals: &Globals) -> Result<i32, Error> {
+        let Made { store, directory, record, mut launched } = made;
+        // Other commands may change the container while its hooks and its program run.
+        directory.unlock()?;
+        let outcome = match start::poststart(&record, Some(&launched.signals)) {
+            Err(failure) => Err(failure.into()),
+            Ok(()) if self.detach => detach(&mut launched),
+            Ok(()) => Ok(()),
+        };
+        if let Err(error) = outcome {
             // "generate an error, stop the container": the container of a run is deleted, too.
-            drop(made.launched);
-            let destroyed = delete::destroy(&made.store, &made.directory, &globals.log);
-            return Err(match destroyed {
-                Ok(()) => failure.into(),
-                Err(second) => Error::from(failure).also(second),
+            drop(launched);
+            return Err(match delete::after_run(&store, &directory, globals) {
+                Ok(()) => error,
+                Err(second) => error.also(second),
             });
         }
         if self.detach {
-            made.launched.init.release();
+            launched.init.release();
             return Ok(0);
         }
-        // Other commands may change the container while it runs.
-        made.directory.unlock()?;
-        let exit = supervise::foreground(made.launched, self.subreaper)?;
+        let exit = supervise::foreground(launched, self.subreaper)?;
         if !self.keep {
             // What the program returned is the answer, whatever is left to be said.
-            if let Err(error) = delete::after_run(&made.store, &made.directory, globals) {
-                globals.log.warning(&error.during(format!("delete {}", made.record.id)).to_string());
+            if let Err(error) = delete::after_run(&store, &directory, globals) {
+                globals.log.warning(&error.during(format!("delete {}", record.id)).to_string());
             }
         }
         Ok(exit.status())
     }
+}
+
+/// A command that goes away stays until the program is ready, if somebody wants to know.
+fn detach(launched: &mut Launched) -> Result<(), Error> {
+    let Launched { init, notify, signals, .. } = launched;
+    init.pidfd().map_or(Ok(()), |pidfd| notify::wait(notify.take(), init.pid, pidfd, Some(signals)))
 }

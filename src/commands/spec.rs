@@ -16,6 +16,9 @@ pub struct Args {
     /// The directory to write it to
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
+    /// The file to write, which is overwritten, in place of config.json in the bundle
+    #[arg(short, long, value_name = "PATH")]
+    file: Option<PathBuf>,
     /// For a caller without privileges: a user namespace with one id, and what such a one may mount
     #[arg(long)]
     rootless: bool,
@@ -26,7 +29,7 @@ pub struct Args {
 /// # Errors
 /// If there is a config.json already.
 pub fn run(args: &Args) -> Result<i32, Error> {
-    let path = args.bundle.join("config.json");
+    let path = args.file.clone().unwrap_or_else(|| args.bundle.join("config.json"));
     let mut config = default_config();
     if args.rootless {
         make_rootless(&mut config);
@@ -39,7 +42,8 @@ pub fn run(args: &Args) -> Result<i32, Error> {
             Error::from(call).during("spec")
         }
     };
-    let mut file = std::fs::File::create_new(&path).map_err(|error| failed(&error))?;
+    let made = if args.file.is_some() { std::fs::File::create(&path) } else { std::fs::File::create_new(&path) };
+    let mut file = made.map_err(|error| failed(&error))?;
     file.write_all(format!("{config:#}\n").as_bytes()).map_err(|error| failed(&error))?;
     Ok(0)
 }

@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use crate::error::{Doing, Error, Failure};
 use crate::hooks::{self, Moment};
 use crate::launch::init::{BEGINNING, confirm_execution, let_begin};
+use crate::notify::{self, Proxy};
 use crate::procfs::ProcFs;
 use crate::state::store::FIFO;
 use crate::state::{Container, Record, Status, lifecycle};
@@ -40,16 +41,24 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
         return Err(during(Error::new("no-process", "process is missing in config.json; it is required to start a container")));
     }
     let hooked = |failure: &Failure| matches!(&failure.origin, Some(origin) if origin.starts_with("hooks."));
-    match release(&container).and_then(|()| poststart(&container.record)) {
-        Ok(()) => Ok(0),
+    let listener = Proxy::listen(&container.directory, &globals.log).map_err(|failure| during(failure.into()))?;
+    let released = release(&container);
+    // It runs. Hooks and readiness may take their time, and nobody has to wait for them to kill or delete it.
+    container.directory.unlock().map_err(|failure| during(failure.into()))?;
+    match released.and_then(|()| poststart(&container.record, None)) {
+        Ok(()) => {}
         // runtime.md, "Lifecycle", steps 7 and 9: generate an error, stop the container, destroy it, run the poststop hooks.
         Err(failure) if hooked(&failure) => {
             let error = during(failure.into());
-            let destroyed = globals.store().and_then(|store| Ok(delete::destroy(&store, &container.directory, &globals.log)?));
-            Err(destroyed.err().map_or(error.clone(), |second| error.also(second)))
+            let destroyed = globals.store().and_then(|store| delete::after_run(&store, &container.directory, globals));
+            return Err(destroyed.err().map_or(error.clone(), |second| error.also(second)));
         }
-        Err(failure) => Err(during(failure.into())),
+        Err(failure) => return Err(during(failure.into())),
     }
+    if let Some((process, pidfd)) = container.init() {
+        notify::wait(listener, process.pid, pidfd, None).map_err(during)?;
+    }
+    Ok(0)
 }
 
 /// Opens the fifo, which is what init waits for, and listens there until the program has been executed or init says why not.
@@ -91,11 +100,11 @@ fn listen(fifo: &OwnedFd, pidfd: &OwnedFd) -> Result<Vec<u8>, Failure> {
     }
 }
 
-/// Runs the poststart hooks.
+/// Runs the poststart hooks. Where signals are blocked, one of `signals` ends them.
 ///
 /// # Errors
 /// Of the first one that fails.
-pub fn poststart(record: &Record) -> Result<(), Failure> {
+pub fn poststart(record: &Record, signals: Option<&OwnedFd>) -> Result<(), Failure> {
     if record.poststart.is_empty() {
         return Ok(());
     }
@@ -104,5 +113,5 @@ pub fn poststart(record: &Record) -> Result<(), Failure> {
     }
     let state = lifecycle::state_document(record, Status::Running).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
-    hooks::run_all(&hooks::steps(&record.poststart, Moment::Poststart), &state, bundle.as_ref())
+    hooks::run_all(&hooks::steps(&record.poststart, Moment::Poststart), &state, bundle.as_ref(), signals)
 }

@@ -19,7 +19,7 @@ pub struct Args {
 /// # Errors
 /// If there is no such container.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
-    let during = |error: Error| error.during("state");
+    let during = |error: Error| error.during(format!("state {}", args.id));
     let container = Container::load(&globals.store()?, &parse_id(&args.id).map_err(during)?).map_err(during)?;
     print_json(&container.state())?;
     Ok(0)

@@ -27,6 +27,8 @@ pub struct Host {
     pub permitted: u64,
     /// False inside a user namespace, where device nodes cannot be made.
     pub initial_user_namespace: bool,
+    /// The caller's user namespace was made without privilege: nobody in it, and in those below, may set groups.
+    pub setgroups_denied: bool,
     /// The control group hierarchies.
     pub cgroups: cgroups::Facts,
     /// Control groups that cannot be changed are an error; otherwise a warning.
@@ -93,6 +95,7 @@ impl Host {
             effective: caps.effective,
             permitted: caps.permitted,
             initial_user_namespace,
+            setgroups_denied: !initial_user_namespace && setgroups_denied(),
             cgroups: cgroups::Facts::default(),
             cgroups_required: initial_user_namespace && caps.effective >> crate::process::capabilities::SYS_ADMIN & 1 == 1,
             apparmor: false,
@@ -119,6 +122,7 @@ impl Host {
             effective: u64::MAX >> 23,
             permitted: u64::MAX >> 23,
             initial_user_namespace: true,
+            setgroups_denied: false,
             cgroups: cgroups::Facts::unified_fixture(&["cpu", "cpuset", "hugetlb", "io", "memory", "pids", "rdma"]),
             cgroups_required: true,
             apparmor: false,
@@ -135,6 +139,11 @@ impl Host {
         }
         Self { uid: 1000, gid: 1000, effective: 0, permitted: 0, cgroups, cgroups_required: false, ..Self::fixture() }
     }
+}
+
+/// user_namespaces(7), "The /proc/pid/setgroups file".
+fn setgroups_denied() -> bool {
+    std::fs::read("/proc/self/setgroups").is_ok_and(|content| content.starts_with(b"deny"))
 }
 
 /// The kernel's own word (aa_is_enabled(2)).

@@ -13,14 +13,15 @@ use super::link::InitLink;
 use super::protocol::{FromInit, ToInit};
 
 /// Walks the list. Does not return: the process ends, or goes on as init in its clone.
-pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitLink) -> ! {
+pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink, init_link: InitLink) -> ! {
+    let mut link = Some(link);
     let mut init_link = Some(init_link);
     // It can fail for no reason that the kernel knows; init ties itself to the launcher again.
     let _ = process::set_parent_death_signal(true);
     let of = plan.bridge.len();
     for (index, planned) in plan.bridge.iter().enumerate() {
         let result = match &planned.step {
-            BridgeStep::Await(message) => expect(link, *message),
+            BridgeStep::Await(message) => link.as_ref().map_or(Ok(()), |link| expect(link, *message)),
             BridgeStep::JoinCgroups => handles.doors.enter(),
             BridgeStep::Namespace(step) => join::run(step, &handles.namespace_context()),
             BridgeStep::OomScoreAdj(value) => {
@@ -28,7 +29,7 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitL
             }
             BridgeStep::Hide => process::set_dumpable(false).map_err(Failure::from),
             BridgeStep::CloneInit { new } => match init_link.take() {
-                Some(init_link) => clone_init(plan, handles, link, init_link, new),
+                Some(init_link) => clone_init(plan, handles, &mut link, init_link, new),
                 None => Err(Failure::because("init was made already")),
             },
         };
@@ -36,7 +37,7 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitL
             let place = Place { role: Role::Bridge, step: index + 1, of };
             let failure = failure.doing(&planned.step).origin(&planned.origin).at(place);
             // If nobody listens, nobody is left to be told.
-            let _ = link.send(&FromInit::Failed(Box::new(failure)), None);
+            let _ = link.map(|link| link.send(&FromInit::Failed(Box::new(failure)), None));
             process::exit_now(1)
         }
     }
@@ -51,11 +52,23 @@ fn expect(link: &InitLink, expected: ToInit) -> Result<(), Failure> {
     }
 }
 
-fn clone_init(plan: &Plan, handles: &mut Handles, link: &InitLink, init_link: InitLink, new: &[Kind]) -> Result<(), Failure> {
+fn clone_init(
+    plan: &Plan,
+    handles: &mut Handles,
+    link: &mut Option<InitLink>,
+    init_link: InitLink,
+    new: &[Kind],
+) -> Result<(), Failure> {
     let parent = libc::CLONE_PARENT.cast_unsigned();
     let flags = u64::from(steps::flags(new).cast_unsigned() | parent);
     match process::clone3(&CloneArgs { flags, cgroup: None })? {
-        Cloned::Child => init::run(plan, handles, init_link),
-        Cloned::Parent(pid, pidfd) => link.send(&FromInit::Born { pid }, Some(pidfd.as_fd())),
+        Cloned::Child => {
+            // The bridge's own: the launcher is to see it end with the bridge.
+            *link = None;
+            init::run(plan, handles, init_link)
+        }
+        Cloned::Parent(pid, pidfd) => {
+            link.as_ref().map_or(Ok(()), |link| link.send(&FromInit::Born { pid }, Some(pidfd.as_fd())))
+        }
     }
 }

@@ -308,7 +308,7 @@ impl Init<'_> {
         }
         // The hooks of createContainer start in the rootfs, those of startContainer where the program does.
         let before_switch = steps.iter().all(|step| step.moment == hooks::Moment::CreateContainer);
-        hooks::run_all(steps, &self.state, self.root.as_ref().map(Root::fd).filter(|_| before_switch))
+        hooks::run_all(steps, &self.state, self.root.as_ref().map(Root::fd).filter(|_| before_switch), None)
     }
 
     fn process(&mut self, step: &ProcessStep) -> Result<(), Failure> {

@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use crate::cgroups::systemd::{Manager, Started};
@@ -11,6 +10,7 @@ use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
 use crate::namespaces::{Kind, idmap, join, netdev};
+use crate::notify::Proxy;
 use crate::plan::rehearsal::Instead;
 use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
 use crate::procfs::ProcFs;
@@ -21,12 +21,12 @@ use crate::state::record::{Phase, ProcessRef};
 use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
-use crate::sys::{CallError, fs, heap, signal, socket, tty};
+use crate::sys::{fs, heap, signal, socket, tty};
 
 use super::link::{self, LauncherLink};
 use super::protocol::{FromInit, ToInit};
 use super::rehearsal::{self, Findings};
-use super::{bridge, init};
+use super::{bridge, init, pid_file};
 use crate::child::Child;
 
 /// What the launcher opens before it makes a child, which inherits it.
@@ -118,6 +118,8 @@ pub struct Launched {
     pub terminal: Option<OwnedFd>,
     /// What tells of signals, all of which are blocked.
     pub signals: OwnedFd,
+    /// Who hears what the program says to the service manager.
+    pub notify: Option<Proxy>,
 }
 
 /// The state of a walk.
@@ -126,6 +128,10 @@ struct Walk<'a> {
     signals: OwnedFd,
     console: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    /// Who gets init's pidfd.
+    pidfd_socket: Option<OwnedFd>,
+    /// Who hears what the program says to the service manager.
+    notify: Option<Proxy>,
     /// The bridge or init, whoever was made last by us.
     child: Option<Child>,
     /// Init's or the bridge's link, whoever speaks now.
@@ -152,6 +158,8 @@ pub fn run(launch: Launch<'_>) -> Result<Launched, Failure> {
         signals: signal::signalfd_all()?,
         console: None,
         terminal: None,
+        pidfd_socket: None,
+        notify: None,
         child: None,
         link: None,
         next_link: None,
@@ -162,7 +170,8 @@ pub fn run(launch: Launch<'_>) -> Result<Launched, Failure> {
     };
     walk.all()?;
     let init = walk.child.take().ok_or_else(|| Failure::because("the plan made no process"))?;
-    Ok(Launched { init, terminal: walk.terminal, signals: walk.signals })
+    let notify = walk.notify.map(|notify| notify.about(init.pid));
+    Ok(Launched { init, terminal: walk.terminal, signals: walk.signals, notify })
 }
 
 impl Walk<'_> {
@@ -272,10 +281,15 @@ impl Walk<'_> {
                 self.console = Some(socket::connect(path, libc::SOCK_STREAM)?);
                 Ok(())
             }
+            LauncherStep::ConnectPidfdSocket { path } => {
+                self.pidfd_socket = Some(socket::connect(path, libc::SOCK_STREAM)?);
+                Ok(())
+            }
             LauncherStep::ConnectListener { path } => {
                 self.launch.handles.listener = Some(socket::connect(path, libc::SOCK_STREAM)?);
                 Ok(())
             }
+            LauncherStep::MakeNotifyFolder => self.make_notify_folder(),
             LauncherStep::MakeFifo => {
                 self.launch.handles.fifo = self.launch.directory.map(Directory::make_fifo).transpose()?;
                 Ok(())
@@ -302,7 +316,8 @@ impl Walk<'_> {
             LauncherStep::Await(message) => self.expect(message),
             LauncherStep::Hooks(steps) => self.hooks(steps),
             LauncherStep::Record => self.record(),
-            LauncherStep::WritePidFile { path } => write_pid_file(path, self.pid()?),
+            LauncherStep::WritePidFile { path } => pid_file::write(path, self.pid()?),
+            LauncherStep::SendPidfd => self.send_pidfd(),
             LauncherStep::AwaitEnd(start) => {
                 self.await_end()?;
                 match start {
@@ -328,6 +343,22 @@ impl Walk<'_> {
 
     fn pid(&self) -> Result<i32, Failure> {
         self.child.as_ref().map(|child| child.pid).ok_or_else(|| Failure::because("there is no process yet"))
+    }
+
+    /// Whoever starts the program listens: for create that is another command.
+    fn make_notify_folder(&mut self) -> Result<(), Failure> {
+        let Some(directory) = self.launch.directory else { return Ok(()) };
+        directory.make_notify_folder()?;
+        if self.launch.plan.starts_by_link() {
+            self.notify = Proxy::listen(directory, self.launch.log)?;
+        }
+        Ok(())
+    }
+
+    fn send_pidfd(&mut self) -> Result<(), Failure> {
+        let pidfd = self.child.as_ref().and_then(Child::pidfd).ok_or_else(|| Failure::because("there is no process yet"))?;
+        let connection = self.pidfd_socket.take().ok_or_else(|| Failure::because("the socket was not connected"))?;
+        pid_file::send_pidfd(&connection, pidfd.as_fd(), self.launch.plan.container.is_none())
     }
 
     fn start_unit(&mut self) -> Result<(), Failure> {
@@ -412,7 +443,7 @@ impl Walk<'_> {
             Cloned::Child => {
                 drop((ours, init_ours));
                 match init_theirs {
-                    Some(init_link) => bridge::run(self.launch.plan, &mut self.launch.handles, &theirs, init_link),
+                    Some(init_link) => bridge::run(self.launch.plan, &mut self.launch.handles, theirs, init_link),
                     None => init::run(self.launch.plan, &mut self.launch.handles, theirs),
                 }
             }
@@ -489,13 +520,21 @@ impl Walk<'_> {
     fn next(&mut self) -> Result<Option<(FromInit, Option<OwnedFd>)>, Failure> {
         let link = self.link.as_ref().ok_or_else(|| Failure::because("nobody to talk to"))?;
         loop {
-            let ready = process::poll(&[(link.as_fd(), false), (self.signals.as_fd(), false)], None)?;
+            let mut watched = vec![(link.as_fd(), false), (self.signals.as_fd(), false)];
+            // A link whose other end somebody else holds as well does not end with the process that was to speak.
+            watched.extend(self.child.as_ref().and_then(Child::pidfd).map(|pidfd| (pidfd.as_fd(), false)));
+            let ready = process::poll(&watched, None)?;
             if ready[0].readable || ready[0].hangup {
                 return link.receive();
             }
+            if ready.get(2).is_some_and(|child| child.readable) {
+                // Its last word may have come between the two looks of one poll.
+                let late = process::poll(&watched[..1], Some(Duration::ZERO))?[0];
+                return if late.readable { link.receive() } else { Ok(None) };
+            }
             if ready[1].readable
                 && let Some(number) = signal::next_signal(&self.signals)
-                && matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
+                && signal::asks_to_end(number)
             {
                 return Err(Failure::because(format!("interrupted by signal {number}")));
             }
@@ -573,7 +612,7 @@ impl Walk<'_> {
         self.record_that_hooks_begin()?;
         let state = self.launch.plan.hook_state("created", self.pid()?);
         let bundle = fs::openat(crate::sys::At::Cwd, &self.launch.plan.bundle, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        hooks::run_all(steps, &state, Some(&bundle))
+        hooks::run_all(steps, &state, Some(&bundle), Some(&self.signals))
     }
 
     /// From here on the end of the container is the poststop hooks' business, too (runtime.md, "Lifecycle", steps 3 to 5).
@@ -626,14 +665,4 @@ fn too_few_processes(failure: Failure, cgroup: &Cgroup) -> Failure {
     }
     let (limit, current) = (stats.pids.limit, stats.pids.current);
     failure.hint(format!("the container's pids limit of {limit} is reached: {current} processes run, and this needs one more"))
-}
-
-/// Writes the pid, digits without a newline, under a temporary name, and renames it: who waits for the file finds it complete.
-pub(super) fn write_pid_file(path: &Path, pid: i32) -> Result<(), Failure> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let failed = |call: &str, error: std::io::Error| CallError::from_io(call, format!("{path:?}"), &error);
-    std::fs::write(&temporary, pid.to_string()).map_err(|error| failed("open", error))?;
-    std::fs::rename(&temporary, path).map_err(|error| failed("rename", error))?;
-    Ok(())
 }

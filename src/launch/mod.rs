@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod init;
 pub mod launcher;
 pub mod link;
+pub mod pid_file;
 pub mod protocol;
 pub mod rehearsal;
 pub mod restore;

@@ -34,7 +34,8 @@ use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Directory, Record};
 use crate::sys::{At, fs, process, signal, socket, tty};
 
-use super::launcher::{Launched, write_pid_file};
+use super::launcher::Launched;
+use super::pid_file;
 
 /// What CRIU's process is to have open.
 #[derive(Debug)]
@@ -118,10 +119,10 @@ pub fn run(restore: Restore<'_>) -> Result<Launched, Failure> {
     side.record(pid)?;
     for planned in &plan.launcher {
         if let LauncherStep::WritePidFile { path } = &planned.step {
-            write_pid_file(path, pid).map_err(|failure| failure.doing(&planned.step).origin(&planned.origin))?;
+            pid_file::write(path, pid).map_err(|failure| failure.doing(&planned.step).origin(&planned.origin))?;
         }
     }
-    Ok(Launched { init, terminal: side.terminal, signals })
+    Ok(Launched { init, terminal: side.terminal, signals, notify: None })
 }
 
 /// What the launcher has to do with a container whose processes somebody else makes.
@@ -187,7 +188,7 @@ impl HostSide<'_> {
                 LauncherStep::Hooks(steps) => {
                     let flags = libc::O_PATH | libc::O_DIRECTORY;
                     let bundle = fs::openat(At::Cwd, &self.plan.bundle, flags, 0)?;
-                    hooks::run_all(steps, &state, Some(&bundle))
+                    hooks::run_all(steps, &state, Some(&bundle), None)
                 }
                 _ => Ok(()),
             };

@@ -56,7 +56,7 @@ pub fn bridge(plan: &Plan) -> Vec<Line> {
 
 /// Init's script.
 pub fn init(plan: &Plan) -> Vec<Line> {
-    let starts_by_link = plan.init.iter().any(|planned| planned.step == InitStep::AwaitStart(StartSignal::Link));
+    let starts_by_link = plan.starts_by_link();
     let line = |step: &InitStep| match step {
         InitStep::Await(message) => Some(Line::Hear(to_init(message))),
         InitStep::Send(message) => Some(Line::Say(from_init(message))),

@@ -21,13 +21,14 @@ const MAX_PENDING: usize = 64 * 1024;
 /// # Errors
 /// The kernel's.
 pub fn foreground(launched: Launched, subreaper: bool) -> Result<Exit, Failure> {
-    let Launched { init, terminal, signals } = launched;
+    let Launched { init, terminal, signals, mut notify } = launched;
     let mut proxy = terminal.map(Proxy::new).transpose()?;
     while let Some(pidfd) = init.pidfd() {
         let mut watched = vec![(pidfd.as_fd(), false), (signals.as_fd(), false)];
         if let Some(proxy) = &proxy {
             watched.extend(proxy.watch());
         }
+        watched.extend(notify.as_ref().map(|notify| (notify.fd(), false)));
         let ready = process::poll(&watched, proxy.as_ref().and_then(Proxy::patience))?;
         if ready[1].readable {
             while let Some(number) = signal::next_signal(&signals) {
@@ -36,6 +37,9 @@ pub fn foreground(launched: Launched, subreaper: bool) -> Result<Exit, Failure> 
         }
         if let Some(proxy) = &mut proxy {
             proxy.pump();
+        }
+        if let Some(notify) = &mut notify {
+            notify.pump();
         }
         if ready[0].readable {
             break;

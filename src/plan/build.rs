@@ -19,7 +19,9 @@ use crate::rootfs::{RootfsStep, plan::RootfsPlan};
 use crate::seccomp::{self, Filter};
 use crate::spec::{Field, Hooks, Linux, Spec};
 
-use super::common::{check_terminal, closing, connect_listener, default, ending, flag, for_the_bridge, getting_ready};
+use super::common::{
+    check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, for_the_bridge, getting_ready,
+};
 use super::document;
 use super::request::Request;
 use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Plan, Planned, StartSignal, Topology};
@@ -49,6 +51,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
             bundle: &request.bundle,
             no_pivot: request.no_pivot,
             cgroup_directories: &directories,
+            notify: request.notify.as_deref(),
         },
         findings,
     );
@@ -83,7 +86,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         topology,
         namespaces: &namespaces,
         maps,
-        expected_maps: expected_maps(&linux, &namespaces),
+        expected_maps: expected_maps(linux, &namespaces),
         offsets,
         net_devices,
         root_ids: (root_id(&linux.uid_mappings), root_id(&linux.gid_mappings)),
@@ -99,6 +102,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         terminal,
         seccomp: seccomp.as_ref(),
         resctrl: resctrl.as_ref(),
+        pidfd_socket: connect_pidfd_socket(request, Some(&spec.annotations)),
     };
     Plan {
         id: request.id.clone(),
@@ -154,6 +158,12 @@ fn cgroup(
     namespaces: &Namespaces,
     findings: &mut Findings,
 ) -> cgroups::CgroupPlan {
+    if request.no_cgroup {
+        if linux.resources.is_some() {
+            findings.warning(Field::new("linux.resources"), "not set: control groups are disabled (--cgroup-manager)");
+        }
+        return cgroups::CgroupPlan::default();
+    }
     // "Cgroup ownership": given away if the container has a cgroup namespace and a user namespace of its own.
     let owned = namespaces.is_new(Kind::Cgroup) && namespaces.is_new(Kind::User);
     let owner = owned.then(|| crate::namespaces::idmap::host_id(&linux.uid_mappings, 0)).flatten();
@@ -201,6 +211,11 @@ struct Parts<'a> {
     terminal: bool,
     seccomp: Option<&'a Filter>,
     resctrl: Option<&'a resctrl::ResctrlPlan>,
+    pidfd_socket: Option<Planned<LauncherStep>>,
+}
+
+fn notify_folder() -> Planned<LauncherStep> {
+    default(LauncherStep::MakeNotifyFolder, "NOTIFY_SOCKET of the caller")
 }
 
 impl Parts<'_> {
@@ -217,7 +232,8 @@ impl Parts<'_> {
     }
 
     fn launcher(&self) -> Vec<Planned<LauncherStep>> {
-        let mut steps = self.open();
+        let mut steps: Vec<_> = self.request.notify.iter().map(|_| notify_folder()).collect();
+        steps.extend(self.open());
         if self.request.start == StartSignal::Fifo {
             steps.push(default(LauncherStep::MakeFifo, "start is a command of its own"));
         }
@@ -273,7 +289,7 @@ impl Parts<'_> {
             }
             steps.push(Planned::new(LauncherStep::Tell(ToInit::HooksDone), hooks()));
         }
-        steps.extend(closing(self.request, true));
+        steps.extend(closing(self.request, true, self.pidfd_socket.as_ref().map(|planned| planned.origin.clone())));
         steps
     }
 
@@ -336,6 +352,7 @@ impl Parts<'_> {
         if let Some(path) = &self.request.console_socket {
             steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
         }
+        steps.extend(self.pidfd_socket.clone());
         steps.extend(connect_listener(self.seccomp));
         steps
     }

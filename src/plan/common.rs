@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::process::{ProcessStep, plan as process_plan};
 use crate::seccomp::Filter;
-use crate::spec::Field;
+use crate::spec::{Field, StringMap};
 
 use super::request::Request;
 use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Planned, StartSignal};
@@ -50,8 +50,21 @@ pub(super) fn connect_listener(filter: Option<&Filter>) -> Option<Planned<Launch
     Some(Planned::new(step, Field::new("linux.seccomp.listenerPath")))
 }
 
-/// The end of the launcher's list, the same for every kind of plan.
-pub(super) fn closing(request: &Request, record: bool) -> Vec<Planned<LauncherStep>> {
+/// The annotation with the path of a socket that gets init's pidfd, as crun reads it.
+const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
+
+/// Who gets init's pidfd, and who says so: the flag wins over the annotation, which is about the first process only.
+pub(super) fn connect_pidfd_socket(request: &Request, annotations: Option<&StringMap>) -> Option<Planned<LauncherStep>> {
+    if let Some(path) = &request.pidfd_socket {
+        return Some(flag(LauncherStep::ConnectPidfdSocket { path: path.clone() }, "--pidfd-socket"));
+    }
+    let path = annotations?.get(PIDFD_RECEIVER).filter(|path| !path.is_empty())?;
+    let step = LauncherStep::ConnectPidfdSocket { path: PathBuf::from(path) };
+    Some(Planned::new(step, Field::new("annotations").entry(PIDFD_RECEIVER)))
+}
+
+/// The end of the launcher's list, the same for every kind of plan. `pidfd` says who asked for the pidfd, if anybody did.
+pub(super) fn closing(request: &Request, record: bool, pidfd: Option<Origin>) -> Vec<Planned<LauncherStep>> {
     let protocol = |step| default(step, "the protocol");
     let mut steps = vec![protocol(LauncherStep::Await(FromInit::Ready))];
     if record {
@@ -60,6 +73,7 @@ pub(super) fn closing(request: &Request, record: bool) -> Vec<Planned<LauncherSt
     if let Some(path) = &request.pid_file {
         steps.push(flag(LauncherStep::WritePidFile { path: path.clone() }, "--pid-file"));
     }
+    steps.extend(pidfd.map(|origin| Planned::new(LauncherStep::SendPidfd, origin)));
     steps.push(protocol(LauncherStep::Tell(ToInit::Released)));
     if request.start == StartSignal::Link {
         steps.push(protocol(LauncherStep::Tell(ToInit::Start)));

@@ -10,7 +10,9 @@ use crate::seccomp::Filter;
 use crate::spec::{Field, IdMapping, Linux, Process};
 use crate::state::Record;
 
-use super::common::{check_terminal, closing, connect_listener, default, ending, flag, for_the_bridge, getting_ready};
+use super::common::{
+    check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, for_the_bridge, getting_ready,
+};
 use super::request::Request;
 use super::{BridgeStep, Findings, InitStep, LauncherStep, Plan, Planned, StartSignal, Topology};
 
@@ -89,6 +91,9 @@ fn exec_launcher(
     if let Some(path) = &request.console_socket {
         steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
     }
+    let pidfd_socket = connect_pidfd_socket(request, None);
+    let pidfd = pidfd_socket.as_ref().map(|planned| planned.origin.clone());
+    steps.extend(pidfd_socket);
     steps.extend(connect_listener(seccomp));
     steps.extend(parts.initial_affinity.clone().map(|planned| planned.into_step(LauncherStep::CpuAffinity)));
     let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup: cgroups.v2, hidden: false, bridge: true };
@@ -104,7 +109,7 @@ fn exec_launcher(
     if process.terminal {
         steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
     }
-    steps.extend(closing(request, false));
+    steps.extend(closing(request, false, pidfd));
     steps
 }
 

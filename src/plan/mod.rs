@@ -184,11 +184,18 @@ pub enum LauncherStep {
         /// Where it is.
         path: PathBuf,
     },
+    /// Connects to the socket that gets init's pidfd.
+    ConnectPidfdSocket {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// Connects to the agent that gets the seccomp listener.
     ConnectListener {
         /// Where its socket is.
         path: PathBuf,
     },
+    /// Makes the folder of the notify socket.
+    MakeNotifyFolder,
     /// Makes the fifo on which init waits for start.
     MakeFifo,
     /// The processors that the launcher, and what it clones, runs on from here.
@@ -243,6 +250,8 @@ pub enum LauncherStep {
         /// Where.
         path: PathBuf,
     },
+    /// Sends init's pidfd.
+    SendPidfd,
     /// Waits for the end of the link: init does not depend on the launcher any more, or, where the launcher starts the program,
     /// has become it.
     AwaitEnd(StartSignal),
@@ -384,6 +393,11 @@ impl Plan {
 }
 
 impl Plan {
+    /// True if the launcher starts the program, and not another command.
+    pub fn starts_by_link(&self) -> bool {
+        self.init.iter().any(|planned| planned.step == InitStep::AwaitStart(StartSignal::Link))
+    }
+
     /// The mounts that end up in the caller's own mount namespace, the last one first: there are some if the container has none.
     pub fn host_mounts(&self) -> Vec<PathBuf> {
         let below = |path: &crate::rootfs::InRoot| self.rootfs.join(path.as_path().strip_prefix("/").unwrap_or(path.as_path()));
@@ -410,7 +424,9 @@ impl fmt::Display for LauncherStep {
             Self::FindSource { path, .. } => write!(f, "find mount source {}", path.display()),
             Self::OpenNamespace { kind, path } => write!(f, "open {kind} namespace {}", path.display()),
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
+            Self::ConnectPidfdSocket { path } => write!(f, "connect to pidfd socket {}", path.display()),
             Self::ConnectListener { path } => write!(f, "connect to the seccomp agent at {}", path.display()),
+            Self::MakeNotifyFolder => write!(f, "make the folder of the notify socket"),
             Self::MakeFifo => write!(f, "make the start fifo"),
             Self::CpuAffinity(set) => write!(f, "run on processors {:x?}", set.0),
             Self::MakeCgroups => write!(f, "make control groups"),
@@ -443,6 +459,7 @@ impl fmt::Display for LauncherStep {
             Self::Hooks(steps) => write_hooks(f, steps),
             Self::Record => write!(f, "record the container as made"),
             Self::WritePidFile { path } => write!(f, "write pid file {}", path.display()),
+            Self::SendPidfd => write!(f, "send init's pidfd"),
             Self::AwaitEnd(StartSignal::Fifo) => write!(f, "wait until init is on its own"),
             Self::AwaitEnd(StartSignal::Link) => write!(f, "wait until the program runs"),
             Self::Rehearsed { planned, .. } => write!(f, "{planned}"),

@@ -13,6 +13,8 @@ pub struct Request {
     pub id: ContainerId,
     /// The bundle, absolute.
     pub bundle: PathBuf,
+    /// `--config`, from the bundle.
+    pub config: PathBuf,
     /// `--no-pivot`.
     pub no_pivot: bool,
     /// `--no-new-keyring`.
@@ -23,12 +25,18 @@ pub struct Request {
     pub console_socket: Option<PathBuf>,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
+    /// `--pidfd-socket`.
+    pub pidfd_socket: Option<PathBuf>,
+    /// The folder of the notify socket on the host, if the caller has a service manager.
+    pub notify: Option<PathBuf>,
     /// What starts the program.
     pub start: StartSignal,
     /// The caller will not stay to serve a terminal.
     pub detached: bool,
     /// `--systemd-cgroup`.
     pub systemd_cgroup: bool,
+    /// `--cgroup-manager disabled`.
+    pub no_cgroup: bool,
 }
 
 impl Request {
@@ -37,14 +45,18 @@ impl Request {
         Self {
             id,
             bundle,
+            config: PathBuf::from("config.json"),
             no_pivot: false,
             no_new_keyring: false,
             preserve_fds: 0,
             console_socket: None,
             pid_file: None,
+            pidfd_socket: None,
+            notify: None,
             start: StartSignal::Fifo,
             detached: false,
             systemd_cgroup: false,
+            no_cgroup: false,
         }
     }
 

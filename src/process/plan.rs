@@ -256,6 +256,8 @@ fn user(input: &Input<'_>, findings: &mut Findings) -> UserStep {
     let groups: Vec<u32> =
         user.additional_gids.iter().enumerate().map(|(index, gid)| id(list.index(index), *gid, input.gid_mappings)).collect();
     let allowed = match input.gid_method {
+        // What is denied in the caller's user namespace is denied in those below, too (user_namespaces(7)).
+        _ if input.host.setgroups_denied => false,
         Some(method) => method != Method::Single,
         None => input.namespaces.has(Kind::User) || input.host.can(SETGID),
     };
@@ -266,7 +268,16 @@ fn user(input: &Input<'_>, findings: &mut Findings) -> UserStep {
         );
     }
     if !allowed && !groups.is_empty() {
-        findings.problem(list, "cannot be set: this caller may map one group id only, and then setgroups is denied");
+        let why = match input.host.setgroups_denied {
+            true => "setgroups is denied in the user namespace of the caller (it was made without privilege)",
+            false => "this caller may map one group id only, and then setgroups is denied",
+        };
+        findings.problem(list, format!("cannot be set: {why}"));
+    } else if !allowed && input.host.setgroups_denied {
+        findings.warning(
+            list,
+            "the caller's supplementary groups stay: setgroups is denied in its user namespace, which was made without privilege",
+        );
     }
     // In a joined user namespace setgroups may be denied; there an empty list is not insisted on.
     let insist = allowed && (!groups.is_empty() || !input.namespaces.is_joined(Kind::User));

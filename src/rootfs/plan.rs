@@ -9,6 +9,7 @@ use crate::namespaces::{Kind, Namespaces};
 use crate::plan::{Findings, Origin, Planned};
 use crate::process::capabilities::MKNOD;
 use crate::spec::{Device, Field, Linux, Mount, Spec};
+use crate::sys::mount::attr;
 
 use super::cgroup_mount::{CgroupMount, HierarchyMount};
 use super::mounts;
@@ -34,6 +35,8 @@ pub struct Input<'a> {
     pub no_pivot: bool,
     /// The container's directory in each hierarchy: mount point of the hierarchy and path on the host.
     pub cgroup_directories: &'a [(PathBuf, PathBuf)],
+    /// The folder of the notify socket, if there is one.
+    pub notify: Option<&'a Path>,
 }
 
 /// The steps of init, in three parts: what lies between them is the business of hooks.
@@ -45,6 +48,25 @@ pub struct RootfsPlan {
     pub enter: Vec<Planned<RootfsStep>>,
     /// The rootfs, absolute.
     pub rootfs: PathBuf,
+}
+
+/// The folder of the notify socket, which the container gets read-only as its last mount.
+fn notify_folder(input: &Input<'_>, folder: &Path) -> Planned<RootfsStep> {
+    let opened_by = if launcher_opens(input) { OpenedBy::Launcher } else { OpenedBy::Init };
+    let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
+    let step = MountStep {
+        index: input.spec.mounts.len(),
+        destination: InRoot::new(crate::notify::INSIDE),
+        kind: MountKind::Bind { source: folder.to_owned(), recursive: false, opened_by },
+        own: options::Change { set, clear: 0 },
+        all: options::Change::default(),
+        propagation: Vec::new(),
+        copy_up: false,
+        plain_destination: false,
+        id_map: None,
+        root_label: None,
+    };
+    Planned::new(RootfsStep::Mount(Box::new(step)), Origin::Default("NOTIFY_SOCKET of the caller"))
 }
 
 type Steps = Vec<Planned<RootfsStep>>;
@@ -69,6 +91,7 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> RootfsPlan {
     let attach = RootfsStep::AttachRoot { path: result.rootfs.clone(), opened_by };
     build.push(Planned::new(attach, Field::new("root.path")));
     mounts(input, build, findings);
+    build.extend(input.notify.map(|folder| notify_folder(input, folder)));
     if provides_dev(input.spec) {
         devices(input, build, findings);
     } else if !input.linux.devices.is_empty() {

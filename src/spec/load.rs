@@ -13,20 +13,20 @@ use super::{Field, Spec};
 /// The largest config.json that is read; real ones have some ten kilobytes.
 const MAX_SIZE: usize = 16 << 20;
 
-/// Reads `config.json` of a bundle.
+/// Reads the configuration of a bundle: `config.json`, or a file of another name or place.
 ///
 /// # Errors
 /// If the file cannot be read or is not a runtime-spec configuration; the message names the config path.
-pub fn load(bundle: &Path) -> Result<Spec, Error> {
+pub fn load(bundle: &Path, config: &Path) -> Result<Spec, Error> {
     if !bundle.is_dir() {
         let errno = if bundle.exists() { libc::ENOTDIR } else { libc::ENOENT };
         let failure = Failure::from(CallError::new("open", format!("{bundle:?}"), errno)).doing("open the bundle");
         return Err(failure.hint("the bundle is the directory that holds config.json and the root filesystem").into());
     }
-    let path = bundle.join("config.json");
-    let bytes = read(&path)?;
-    let spec = parse(&bytes, "config.json")?;
-    without_nul(&bytes, &spec, "config.json")?;
+    let bytes = read(&bundle.join(config))?;
+    let name = config.display().to_string();
+    let spec = parse(&bytes, &name)?;
+    without_nul(&bytes, &spec, &name)?;
     Ok(spec)
 }
 

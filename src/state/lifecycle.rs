@@ -229,12 +229,17 @@ fn groups_that_freeze(record: &Record) -> CgroupRecord {
 
 /// The first process of a container, if it is alive, with a pidfd that cannot come to mean another one.
 pub fn live_init(record: &Record) -> Option<(ProcessRef, OwnedFd)> {
-    live(record.init?, &ProcFs::open().ok()?)
+    live_process(record.init?)
 }
 
-fn live(init: ProcessRef, procfs: &ProcFs) -> Option<(ProcessRef, OwnedFd)> {
-    let pidfd = process::pidfd_open(init.pid).ok()?;
-    is_same_process(procfs, init).then_some((init, pidfd))
+/// A recorded process, if it is alive, with a pidfd that cannot come to mean another one.
+pub fn live_process(recorded: ProcessRef) -> Option<(ProcessRef, OwnedFd)> {
+    live(recorded, &ProcFs::open().ok()?)
+}
+
+fn live(recorded: ProcessRef, procfs: &ProcFs) -> Option<(ProcessRef, OwnedFd)> {
+    let pidfd = process::pidfd_open(recorded.pid).ok()?;
+    is_same_process(procfs, recorded).then_some((recorded, pidfd))
 }
 
 /// True if the process is alive, not a zombie, and the one that was recorded.

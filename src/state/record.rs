@@ -63,6 +63,9 @@ pub struct Record {
     /// The devices of the config, which are allowed by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<Device>,
+    /// The command that makes the container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maker: Option<ProcessRef>,
     /// The first process of the container, once it exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init: Option<ProcessRef>,

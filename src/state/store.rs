@@ -2,7 +2,6 @@
 //!
 //! The root has mode 0700 and must belong to the caller; nothing below is reached through a symbolic link.
 
-use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -20,6 +19,8 @@ const RECORD: &str = "record.json";
 pub const FIFO: &str = "exec.fifo";
 /// The name of the compiled seccomp program in a container's directory.
 pub const SECCOMP: &str = "seccomp.bpf";
+/// The name of the folder that a container with NOTIFY_SOCKET sees.
+pub const NOTIFY: &str = "notify";
 /// The largest record that is read.
 const MAX_RECORD: usize = 16 << 20;
 
@@ -156,18 +157,15 @@ impl Store {
     /// The kernel's.
     pub fn remove(&self, directory: &Directory) -> Result<(), Failure> {
         let Some(root) = &self.fd else { return Ok(()) };
-        let empty = |names: &[&OsStr]| -> CallResult<()> {
-            let mut names = names.iter().map(|name| fs::unlinkat(At::from(&directory.fd), Path::new(name), 0));
-            names.try_for_each(ignore_missing)
-        };
+        let unlink = |name: &str| ignore_missing(fs::unlinkat(At::from(&directory.fd), Path::new(name), 0));
         let remove = || ignore_missing(fs::unlinkat(At::from(root), Path::new(directory.id.as_str()), libc::AT_REMOVEDIR));
-        empty(&[SECCOMP, FIFO, RECORD].map(OsStr::new)).doing(|| "remove the state")?;
+        [SECCOMP, FIFO, RECORD].into_iter().try_for_each(unlink).doing(|| "remove the state")?;
         match remove() {
-            // What a crash has left.
+            // A socket of the notification proxy, or what a crash has left.
             Err(error) if error.is(libc::ENOTEMPTY) => {
                 let names = fs::list_dir(directory.fd.as_fd()).doing(|| "list the state directory")?;
-                let names: Vec<&OsStr> = names.iter().map(OsString::as_os_str).collect();
-                empty(&names).and_then(|()| remove()).doing(|| "remove the state")
+                names.iter().try_for_each(|name| directory.remove_entry(Path::new(name)))?;
+                remove().doing(|| "remove the state")
             }
             other => other.doing(|| "remove the state"),
         }
@@ -318,6 +316,49 @@ impl Directory {
     /// The kernel's.
     pub fn remove_file(&self, name: &str) -> Result<(), Failure> {
         ignore_missing(fs::unlinkat(At::from(&self.fd), Path::new(name), 0)).doing(|| format!("remove {name}"))
+    }
+
+    /// Removes a file, or the folder of the notify socket with what is in it.
+    fn remove_entry(&self, name: &Path) -> Result<(), Failure> {
+        match fs::unlinkat(At::from(&self.fd), name, 0) {
+            Err(error) if error.is(libc::EISDIR) => {
+                let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+                let folder = fs::openat(At::from(&self.fd), name, flags, 0)?;
+                for inner in fs::list_dir(folder.as_fd())? {
+                    ignore_missing(fs::unlinkat(At::from(&folder), Path::new(&inner), 0))?;
+                }
+                ignore_missing(fs::unlinkat(At::from(&self.fd), name, libc::AT_REMOVEDIR))
+            }
+            other => ignore_missing(other),
+        }
+        .doing(|| "remove the state")
+    }
+
+    /// Makes the folder of the notify socket, which is bound into the container: others may look into it, and nothing above it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn make_notify_folder(&self) -> Result<(), Failure> {
+        let make = || {
+            fs::mkdirat(At::from(&self.fd), Path::new(NOTIFY), 0o755)?;
+            // The umask has taken bits away.
+            fs::fchmodat(At::from(&self.fd), Path::new(NOTIFY), 0o755)
+        };
+        make().doing(|| "make the folder of the notify socket")
+    }
+
+    /// A new socket in that folder, to which every user of the container may write.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn listen_for_notifications(&self) -> CallResult<OwnedFd> {
+        let flags = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
+        let folder = fs::openat(At::from(&self.fd), Path::new(NOTIFY), flags, 0)?;
+        let name = Path::new(crate::notify::SOCKET);
+        ignore_missing(fs::unlinkat(At::from(&folder), name, 0))?;
+        let socket = crate::sys::socket::bind_datagram(At::from(&folder), name)?;
+        fs::fchmodat(At::from(&folder), name, 0o777)?;
+        Ok(socket)
     }
 
     /// True if a file of this name is there.

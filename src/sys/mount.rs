@@ -259,3 +259,11 @@ pub fn umount2(path: &Path, flags: i32) -> CallResult<()> {
     let ret = unsafe { libc::umount2(name.as_ptr(), flags) };
     check(ret.into(), "umount2", || format!("{path:?}, {flags:#x}")).map(drop)
 }
+
+/// umount2(2) of the mount whose root a descriptor names, with all mounts below, whatever its path is by now.
+///
+/// # Errors
+/// The kernel's; `EINVAL` if it is not the root of a mount.
+pub fn unmount_descriptor(mount: &OwnedFd) -> CallResult<()> {
+    umount2(Path::new(&format!("/proc/self/fd/{}", mount.as_raw_fd())), libc::MNT_DETACH)
+}

@@ -105,3 +105,8 @@ pub fn ignore_pipe() {
     // SAFETY: SIG_IGN is no handler, so nothing can be interrupted by one.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
+
+/// True for the signals by which somebody asks a command to end.
+pub fn asks_to_end(signal: i32) -> bool {
+    matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
+}

@@ -33,7 +33,6 @@ pub fn seqpacket_pair() -> CallResult<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// The kernel's.
 pub fn connect(path: &Path, kind: i32) -> CallResult<OwnedFd> {
-    use std::os::unix::ffi::OsStrExt;
     let directory;
     let mut short = path.to_owned();
     if path.as_os_str().len() >= 108 {
@@ -41,23 +40,69 @@ pub fn connect(path: &Path, kind: i32) -> CallResult<OwnedFd> {
         directory = super::fs::openat(super::At::Cwd, parent, libc::O_PATH | libc::O_DIRECTORY, 0)?;
         short = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
     }
-    // SAFETY: no pointers are passed.
-    let ret = unsafe { libc::socket(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0) };
-    let socket = check_fd(ret, "socket", || "AF_UNIX")?;
-    // SAFETY: an all-zero sockaddr_un is a valid value.
-    let mut address: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
-    address.sun_family = 1; // AF_UNIX
-    let bytes = short.as_os_str().as_bytes();
-    if bytes.len() >= address.sun_path.len() {
-        return Err(CallError::new("connect", format!("{path:?}"), libc::ENAMETOOLONG));
-    }
-    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
-        *to = from.cast_signed();
-    }
+    let socket = unix(kind)?;
+    let address = address("connect", &short, path)?;
     // SAFETY: the address outlives the call and the length is that of the whole structure.
     let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_LEN) };
     check(ret.into(), "connect", || format!("{path:?}"))?;
     Ok(socket)
+}
+
+/// A datagram socket connected to an address as sd_notify(3) writes it: an absolute path, or `@` and a name that is no path.
+///
+/// # Errors
+/// The kernel's; `EAFNOSUPPORT` for other forms.
+pub fn connect_address(text: &std::ffi::OsStr) -> CallResult<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = text.as_bytes();
+    match bytes.first() {
+        Some(b'/') => return connect(Path::new(text), libc::SOCK_DGRAM),
+        Some(b'@') if bytes.len() < 108 => {}
+        _ => return Err(CallError::new("connect", format!("{text:?}"), libc::EAFNOSUPPORT)),
+    }
+    let socket = unix(libc::SOCK_DGRAM)?;
+    let mut address = address("connect", Path::new(text), Path::new(text))?;
+    address.sun_path[0] = 0;
+    let len = 2 + u32::try_from(bytes.len()).unwrap_or(0);
+    // SAFETY: the address outlives the call; such a name ends where the length says, which is within the structure.
+    let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), len) };
+    check(ret.into(), "connect", || format!("{text:?}"))?;
+    Ok(socket)
+}
+
+/// A datagram socket that does not wait when it is read, bound to a new name in a directory.
+///
+/// # Errors
+/// The kernel's; `EADDRINUSE` if the name is taken.
+pub fn bind_datagram(at: super::At<'_>, name: &Path) -> CallResult<OwnedFd> {
+    let path = Path::new(&format!("/proc/self/fd/{at}")).join(name);
+    let socket = unix(libc::SOCK_DGRAM | libc::SOCK_NONBLOCK)?;
+    let address = address("bind", &path, name)?;
+    // SAFETY: the address outlives the call and the length is that of the whole structure.
+    let ret = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_LEN) };
+    check(ret.into(), "bind", || format!("{name:?}"))?;
+    Ok(socket)
+}
+
+fn unix(kind: i32) -> CallResult<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::socket(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0) };
+    check_fd(ret, "socket", || "AF_UNIX")
+}
+
+fn address(call: &str, path: &Path, shown: &Path) -> CallResult<libc::sockaddr_un> {
+    use std::os::unix::ffi::OsStrExt;
+    // SAFETY: an all-zero sockaddr_un is a valid value.
+    let mut address: libc::sockaddr_un = unsafe { MaybeUninit::zeroed().assume_init() };
+    address.sun_family = 1; // AF_UNIX
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.len() >= address.sun_path.len() {
+        return Err(CallError::new(call, format!("{shown:?}"), libc::ENAMETOOLONG));
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = from.cast_signed();
+    }
+    Ok(address)
 }
 
 /// Room for the control message of one descriptor, aligned as the kernel wants it.
@@ -89,6 +134,11 @@ pub fn send(socket: impl AsFd, data: &[u8], fd: Option<BorrowedFd<'_>>) -> CallR
             other => return other.map(drop),
         }
     }
+}
+
+const fn control_len() -> usize {
+    // SAFETY: CMSG_LEN only computes.
+    unsafe { libc::CMSG_LEN(FD_LEN) as usize }
 }
 
 const fn control_space() -> usize {
@@ -141,7 +191,8 @@ pub fn receive_into(socket: impl AsFd, limit: usize, data: &mut Vec<u8>) -> Call
     message.msg_iov = &raw mut iov;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
-    message.msg_controllen = control_space();
+    // Room for one and not, as with the padding, for a second one that nobody would close: a sender may be hostile.
+    message.msg_controllen = control_len();
     let len = loop {
         // SAFETY: everything that the header points at outlives the call.
         let ret = unsafe { libc::recvmsg(raw, &raw mut message, libc::MSG_CMSG_CLOEXEC) };
