@@ -1,4 +1,4 @@
-//! [`Heap`]: the memory of a program that lives for milliseconds.
+//! The memory of a program that lives for milliseconds.
 //!
 //! glibc's malloc took four of ten instructions of a start: it is made for programs that run for days. This one hands out the next
 //! piece of a large one, and keeps what is given back in lists, one for each size. Two things come with it that malloc does not have:
