@@ -85,6 +85,9 @@ fn every_command_has_help() {
             let help = rt(&[command, flag]);
             assert_eq!((help.status, help.stderr.as_str()), (0, ""), "{command} {flag}");
             assert!(help.stdout.contains(&format!("Usage: rt {command}")), "{command} {flag}: {}", help.stdout);
+            let about = help.stdout.lines().next().unwrap_or_default();
+            let listed = all.stdout.lines().find_map(|line| line.trim_start().strip_prefix(command)?.strip_prefix(' '));
+            assert_eq!(listed.map(str::trim), Some(about), "rt --help and rt {command} {flag}");
         }
     }
     let listed = all.stdout.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty()).count();

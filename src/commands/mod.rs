@@ -28,7 +28,7 @@ pub mod usage;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::error::Error;
 use crate::log::{Format, Level, Log};
@@ -108,29 +108,72 @@ pub enum CgroupManager {
     Disabled,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Create(create::Args),
-    Start(start::Args),
-    State(state::Args),
-    Update(Box<update::Args>),
-    Kill(kill::Args),
-    Delete(delete::Args),
-    Run(run::Args),
-    Exec(Box<exec::Args>),
-    List(list::Args),
-    Ps(ps::Args),
-    Events(events::Args),
-    Checkpoint(Box<checkpoint::Args>),
-    Restore(Box<restore::Args>),
-    Pause(pause::PauseArgs),
-    Resume(pause::ResumeArgs),
-    Spec(spec::Args),
-    Features(features::Args),
-    Plan(plan::Args),
-    Check(check::Args),
-    Info(info::Args),
-    Completion(completion::Args),
+/// The enum of the commands, whose flags are added to the parser when a command is the one that is called or asked about: most of the
+/// tree would be built for nothing. The line that `rt --help` shows has therefore to stand here, too; a test compares it.
+macro_rules! commands {
+    ($($variant:ident($args:ty) = $name:literal, $about:literal;)*) => {
+        #[derive(Debug)]
+        enum Command {
+            $($variant(Box<$args>),)*
+        }
+
+        impl Subcommand for Command {
+            fn augment_subcommands(parent: clap::Command) -> clap::Command {
+                parent$(.subcommand(clap::Command::new($name).about($about).defer(<$args as clap::Args>::augment_args)))*
+            }
+
+            fn augment_subcommands_for_update(parent: clap::Command) -> clap::Command {
+                Self::augment_subcommands(parent)
+            }
+
+            fn has_subcommand(name: &str) -> bool {
+                [$($name),*].contains(&name)
+            }
+        }
+
+        impl FromArgMatches for Command {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                Self::from_arg_matches_mut(&mut matches.clone())
+            }
+
+            fn from_arg_matches_mut(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
+                let (name, mut found) = matches.remove_subcommand().ok_or(clap::error::ErrorKind::MissingSubcommand).map_err(clap::Error::new)?;
+                match name.as_str() {
+                    $($name => <$args>::from_arg_matches_mut(&mut found).map(|args| Self::$variant(Box::new(args))),)*
+                    _ => Err(clap::Error::new(clap::error::ErrorKind::InvalidSubcommand)),
+                }
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                *self = Self::from_arg_matches(matches)?;
+                Ok(())
+            }
+        }
+    };
+}
+
+commands! {
+    Create(create::Args) = "create", "Make a container: everything but the program, which start runs";
+    Start(start::Args) = "start", "Run the program of a created container";
+    State(state::Args) = "state", "Print the state of a container as JSON";
+    Update(update::Args) = "update", "Change the limits of a container";
+    Kill(kill::Args) = "kill", "Send a signal to the first process of a container";
+    Delete(delete::Args) = "delete", "Delete a container whose program has ended, or was never started";
+    Run(run::Args) = "run", "Make a container, run its program, and delete it when the program has ended";
+    Exec(exec::Args) = "exec", "Run another process in a running container";
+    List(list::Args) = "list", "List the containers";
+    Ps(ps::Args) = "ps", "List the processes of a container";
+    Events(events::Args) = "events", "Show what happens to a container: lines of JSON, until it ends";
+    Checkpoint(checkpoint::Args) = "checkpoint", "Save a running container's processes to files, and delete it";
+    Restore(restore::Args) = "restore", "Make a container with the processes of a checkpoint, and delete it when its program has ended";
+    Pause(pause::PauseArgs) = "pause", "Freeze all processes of a container";
+    Resume(pause::ResumeArgs) = "resume", "Thaw all processes of a container";
+    Spec(spec::Args) = "spec", "Write a config.json to start from";
+    Features(features::Args) = "features", "Print what this runtime supports, as JSON";
+    Plan(plan::Args) = "plan", "Show what would be done for a bundle, and do nothing";
+    Check(check::Args) = "check", "Find everything that stands in the way of a bundle on this host, and do nothing";
+    Info(info::Args) = "info", "Print what is known about this program, the machine and the caller";
+    Completion(completion::Args) = "completion", "Print the completions for a shell";
 }
 
 /// What the flags before the command say.

@@ -104,9 +104,11 @@ impl fmt::Display for Refusal {
 pub fn compile(policy: &Policy<'_>, options: Options) -> Result<Compiled, Refusal> {
     let mut graph = Graph::default();
     let (known, unknown) = resolve(policy);
+    let actions = policy.rules.iter().map(|rule| graph.action(rule.action)).collect();
+    let profile = Profile { policy, known, actions, options };
     let mut trees = Vec::with_capacity(policy.arches.len());
     for audit in dispatch(&policy.arches) {
-        let numbers = numbers(&mut graph, policy, &known, audit, options)?;
+        let numbers = numbers(&mut graph, &profile, audit)?;
         let sums = sums(&graph, &numbers);
         trees.push((audit, tree(&mut graph, &numbers, &sums)));
         if graph.nodes().len() > MAX_NODES {
@@ -122,6 +124,15 @@ pub fn compile(policy: &Policy<'_>, options: Options) -> Result<Compiled, Refusa
 
 /// A name that the table knows, and the rule (an index) it stands in.
 type Resolved = (&'static Row, usize);
+
+/// A policy with what is worked out once for all architectures.
+struct Profile<'a, 'spec> {
+    policy: &'a Policy<'spec>,
+    known: Vec<Resolved>,
+    /// Of each rule, the end of the way on which it holds.
+    actions: Vec<Node>,
+    options: Options,
+}
 
 fn resolve(policy: &Policy<'_>) -> (Vec<Resolved>, Vec<String>) {
     let mut known = Vec::with_capacity(policy.rules.iter().map(|rule| rule.names.len()).sum());
@@ -152,15 +163,16 @@ fn dispatch(arches: &[&'static Arch]) -> Vec<u32> {
 type Runs = Vec<(u32, Node)>;
 
 /// The numbers of all architectures with this audit token.
-fn numbers(graph: &mut Graph, policy: &Policy<'_>, known: &[Resolved], audit: u32, options: Options) -> Result<Runs, Refusal> {
-    let mut runs = Runs::new();
+fn numbers(graph: &mut Graph, profile: &Profile<'_, '_>, audit: u32) -> Result<Runs, Refusal> {
+    let policy = profile.policy;
+    let mut runs = Runs::with_capacity(2 * profile.known.len());
     let with = |base: u32| policy.arches.iter().find(|arch| arch.audit == audit && (arch.base == X32_BIT) == (base == X32_BIT));
     match with(0) {
-        Some(arch) => numbers_of(graph, &mut runs, policy, known, arch, options)?,
+        Some(arch) => numbers_of(graph, &mut runs, profile, arch)?,
         None => add(&mut runs, 0, graph.action(BAD_ARCH)),
     }
     match with(X32_BIT) {
-        Some(arch) => numbers_of(graph, &mut runs, policy, known, arch, options)?,
+        Some(arch) => numbers_of(graph, &mut runs, profile, arch)?,
         None if audit == AUDIT_X86_64 => {
             // A tracer skips a call by setting its number to -1 (seccomp(2)): that is not one of x32.
             add(&mut runs, X32_BIT, graph.action(BAD_ARCH));
@@ -179,6 +191,7 @@ fn add(runs: &mut Runs, start: u32, node: Node) {
 }
 
 /// One rule for one number. For a multiplexer, `selected` is the subcall that the rule is about.
+#[derive(Clone, Copy)]
 struct Use {
     number: u32,
     row: &'static Row,
@@ -186,28 +199,22 @@ struct Use {
     selected: Option<u32>,
 }
 
-fn numbers_of(
-    graph: &mut Graph,
-    runs: &mut Runs,
-    policy: &Policy<'_>,
-    known: &[Resolved],
-    arch: &Arch,
-    options: Options,
-) -> Result<(), Refusal> {
+fn numbers_of(graph: &mut Graph, runs: &mut Runs, profile: &Profile<'_, '_>, arch: &Arch) -> Result<(), Refusal> {
+    let Profile { policy, known, options, .. } = profile;
     let default = graph.action(policy.default);
     let newest = newest(known, arch).filter(|_| options.enosys && hides_newer(policy.default));
     let newer = if newest.is_some() { graph.action(errno(libc::ENOSYS)) } else { default };
     let newest = newest.unwrap_or(u32::MAX);
     add(runs, if arch.base == X32_BIT { X32_BIT } else { 0 }, default);
-    let uses = uses(policy, known, arch);
+    let uses = uses(profile, arch);
     let mut calls = uses.chunk_by(|a, b| a.number == b.number).peekable();
     while let Some(rules) = calls.next_if(|rules| rules[0].number <= newest) {
-        add(runs, rules[0].number, call(graph, policy, rules, arch)?);
+        add(runs, rules[0].number, call(graph, profile, rules, arch)?);
         add(runs, rules[0].number + 1, default);
     }
     add(runs, newest.saturating_add(1), newer);
     for rules in calls {
-        add(runs, rules[0].number, call(graph, policy, rules, arch)?);
+        add(runs, rules[0].number, call(graph, profile, rules, arch)?);
         add(runs, rules[0].number + 1, newer);
     }
     Ok(())
@@ -220,7 +227,8 @@ fn newest(known: &[Resolved], arch: &Arch) -> Option<u32> {
 }
 
 /// What the rules say that is not the default, by number, and in the order of the profile.
-fn uses(policy: &Policy<'_>, known: &[Resolved], arch: &Arch) -> Vec<Use> {
+fn uses(profile: &Profile<'_, '_>, arch: &Arch) -> Vec<Use> {
+    let Profile { policy, known, .. } = profile;
     let mut uses = Vec::with_capacity(known.len());
     for &(row, rule) in known.iter().filter(|(_, rule)| policy.rules[*rule].action != policy.default) {
         let mut note = |row: &'static Row, selected| {
@@ -234,19 +242,26 @@ fn uses(policy: &Policy<'_>, known: &[Resolved], arch: &Arch) -> Vec<Use> {
             note(multiplexer, Some(selected));
         }
     }
-    uses.sort_by_key(|entry| entry.number);
-    uses
+    in_order(&uses)
+}
+
+/// Sorted by number, and of one number as they were: small keys are sorted in place of what they stand for.
+fn in_order(uses: &[Use]) -> Vec<Use> {
+    let mut keys: Vec<(u32, usize)> = uses.iter().enumerate().map(|(place, entry)| (entry.number, place)).collect();
+    keys.sort_unstable();
+    keys.into_iter().map(|(_, place)| uses[place]).collect()
 }
 
 /// The treatment of one system call.
-fn call(graph: &mut Graph, policy: &Policy<'_>, uses: &[Use], arch: &Arch) -> Result<Node, Refusal> {
+fn call(graph: &mut Graph, profile: &Profile<'_, '_>, uses: &[Use], arch: &Arch) -> Result<Node, Refusal> {
+    let policy = profile.policy;
     let mut cases = Vec::new();
     for entry in uses {
         let rule = &policy.rules[entry.rule];
         for alternative in &rule.alternatives {
             let conditions = conditions(alternative, entry.selected, arch);
             if conditions.is_empty() {
-                return Ok(graph.action(rule.action));
+                return Ok(profile.actions[entry.rule]);
             }
             cases.push(Ranked { conditions, rule: entry.rule, part: Part::Whole, ghost: false });
         }

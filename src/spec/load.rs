@@ -68,8 +68,8 @@ const NOT_C_STRINGS: [&str; 2] = ["annotations", "linux.seccomp.listenerMetadata
 /// # Errors
 /// Every text that has one.
 pub fn without_nul<T: serde::Serialize>(bytes: &[u8], value: &T, name: &str) -> Result<(), Error> {
-    // JSON has one way to write it; almost no document does.
-    if !bytes.windows(6).any(|window| window == b"\\u0000") {
+    // JSON has one way to write it; almost no document does, and few have a backslash at all.
+    if !bytes.contains(&b'\\') || !bytes.windows(6).any(|window| window == b"\\u0000") {
         return Ok(());
     }
     let mut problems = Vec::new();
@@ -102,7 +102,12 @@ fn find_nul(value: &Value, field: &Field, problems: &mut Vec<Problem>) {
 /// # Errors
 /// With the config path of the first value that has a wrong type, or the line of a syntax error.
 pub fn parse<T: serde::de::DeserializeOwned>(bytes: &[u8], name: &str) -> Result<T, Error> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    // Texts are validated once, not each again.
+    let parsed = match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(bytes),
+    };
+    parsed.map_err(|error| {
         let text = error.to_string();
         let field = if error.is_data() { locate(bytes, error.line(), error.column()) } else { Field::default() };
         if field == Field::default() {
