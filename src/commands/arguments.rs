@@ -42,7 +42,9 @@ fn single_dash(argument: &OsString) -> Option<&str> {
 }
 
 fn in_clap(arguments: Vec<OsString>) -> Vec<OsString> {
-    let cli = Cli::command();
+    let mut cli = Cli::command();
+    // The flags of the commands, too.
+    cli.build();
     let mut command: &Command = &cli;
     let mut result = Vec::with_capacity(arguments.len());
     let mut rest = arguments.into_iter();
