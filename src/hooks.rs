@@ -165,7 +165,7 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>, signals: Option<
 /// there are `signals`; elsewhere they end the command, and the kernel the hook with it.
 fn interrupted(child: &Child, limit: Option<Duration>, signals: Option<&OwnedFd>) -> Result<Option<i32>, Failure> {
     let (Some(signals), Some(pidfd)) = (signals, child.pidfd()) else { return Ok(None) };
-    let deadline = limit.map(|limit| Instant::now() + limit);
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let ready = process::poll(&[(pidfd.as_fd(), false), (signals.as_fd(), false)], left)?;
