@@ -226,7 +226,11 @@ fn what_cannot_be_killed_is_not_waited_for_forever(ctx: &Ctx) -> Outcome {
 
 fn foreign(ctx: &Ctx) -> Outcome {
     let path = ctx.fresh("/rt-foreign");
-    let hierarchies: Vec<PathBuf> = everywhere("/").into_iter().filter(|dir| dir.join("cgroup.procs").exists()).collect();
+    let mut hierarchies: Vec<PathBuf> = everywhere("/").into_iter().filter(|dir| dir.join("cgroup.procs").exists()).collect();
+    // Where the mount point is a cgroup itself, what is in it are cgroups of other tests.
+    if hierarchies.iter().any(|dir| dir == Path::new("/sys/fs/cgroup/")) {
+        hierarchies = vec![PathBuf::from("/sys/fs/cgroup")];
+    }
     let made: Vec<PathBuf> = hierarchies.iter().map(|dir| dir.join(path.trim_start_matches('/'))).collect();
     for dir in &made {
         std::fs::create_dir(dir).unwrap();
