@@ -149,7 +149,11 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>, signals: Option<
         return Err(Failure::because(format!("killed because signal {number} came{}", said(&output))));
     }
     let Some(exit) = child.wait_for(limit.map(|limit| limit.saturating_sub(started.elapsed())))? else {
-        return Err(Failure::because(format!("killed after its timeout of {} s{}", started.elapsed().as_secs(), said(&output))));
+        return Err(Failure::because(format!(
+            "killed after its timeout of {} s{}",
+            limit.unwrap_or_default().as_secs(),
+            said(&output)
+        )));
     };
     match exit {
         Exit::Code(0) => Ok(()),
