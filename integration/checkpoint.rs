@@ -33,6 +33,7 @@ tests! {
         what_criu_says_is_in_the_error,
         what_cannot_be_saved_is_named,
         images_are_for_their_owner_only,
+        links_beside_the_images_are_not_followed,
         processes_of_exec_are_warned_about,
         a_systemd_scope_is_made_again,
         criu_is_named_when_it_is_missing,
@@ -303,6 +304,22 @@ fn mounts_that_are_missing_at_restore_are_named(ctx: &Ctx) -> Outcome {
     container.bundle.edit(|c| config::without_mount(c, "/data"));
     restore(ctx, &container, &["--detach"]).refused("mounts: nothing on /data; expected the bind mount");
     container.verb("state").refused("container does not exist");
+    Pass
+}
+
+/// Images may come from elsewhere, and CRIU opens what it writes beside them as anybody would.
+fn links_beside_the_images_are_not_followed(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others leave it to CRIU");
+    needs_criu!(ctx);
+    let (container, reached) = saved(ctx, |_| {});
+    let outside = ctx.path("outside");
+    fs::write(&outside, "untouched").unwrap();
+    for name in ["restore.log", "stats-restore"] {
+        std::os::unix::fs::symlink(&outside, Path::new(&images(ctx)).join(name)).unwrap();
+    }
+    restore_in_background(ctx, &container);
+    counts_on(ctx, &container, reached);
+    assert_eq!(read(outside.as_ref()), "untouched");
     Pass
 }
 

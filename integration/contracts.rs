@@ -24,6 +24,9 @@ tests! {
         the_temporary_pid_file_follows_no_link,
         a_create_stuck_in_a_hook_is_ended_by_delete_force,
         a_create_stuck_in_a_hook_is_ended_by_a_signal,
+        a_start_stuck_in_a_hook_is_ended_by_delete_force,
+        a_manager_that_does_not_read_stops_nothing,
+        a_waiting_init_shows_no_environment,
         a_config_of_another_name,
         several_containers_are_killed_and_deleted_by_a_pattern,
     }
@@ -233,6 +236,62 @@ fn a_create_stuck_in_a_hook_is_ended_by_a_signal(ctx: &Ctx) -> Outcome {
     ctx.host(&["kill", "-TERM", &create.pid()]).ok();
     create.wait().exits(1).refused("hooks.createRuntime[0]");
     assert_eq!(names(&ctx.path("state")), Vec::<String>::new());
+    Pass
+}
+
+fn a_start_stuck_in_a_hook_is_ended_by_delete_force(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others wait for ever");
+    for verb in ["start", "run"] {
+        let container = ctx.container(ctx.bundle(|c| {
+            c["hooks"] =
+                json!({ "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", "touch /tmp/began; sleep 1000"] }] });
+        }));
+        let began = container.bundle.rootfs("/tmp/began");
+        let bundle = ["--bundle", container.bundle.path(), &container.id];
+        let stuck = if verb == "start" {
+            ctx.rt(&[&["create"], &bundle[..]].concat()).ok();
+            ctx.rt_command(&["start", &container.id]).spawn()
+        } else {
+            ctx.rt_command(&[&["run"], &bundle[..]].concat()).spawn()
+        };
+        ctx.wait_until("the hook runs", || began.exists());
+        let since = Instant::now();
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+        assert!(since.elapsed() < Duration::from_secs(4), "{verb}: {:?}", since.elapsed());
+        stuck.wait().exits(1);
+        assert_eq!(names(&ctx.path("state")), Vec::<String>::new(), "{verb}");
+    }
+    Pass
+}
+
+/// More messages than the manager's queue holds (`net.unix.max_dgram_qlen`), and nobody reads them.
+fn a_manager_that_does_not_read_stops_nothing(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others forward nothing to the end");
+    let manager = Manager::new(ctx);
+    let full: u32 = read("/proc/sys/net/unix/max_dgram_qlen".as_ref()).trim().parse().unwrap();
+    let messages = vec!["STATUS=x"; full as usize + 20].join(" ");
+    let container =
+        ctx.container(ctx.bundle(|c| config::shell(c, &format!("for m in {messages}; do probe sdnotify $m; done; exit 5"))));
+    container.run_command(&[]).env("NOTIFY_SOCKET", &manager.path).run().exits(5);
+    assert_eq!(manager.hears(), "STATUS=x");
+    Pass
+}
+
+/// proc_pid_environ(5): init is a copy of the launcher until it executes the program.
+fn a_waiting_init_shows_no_environment(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others execute themselves in between");
+    let sets = ["bounding", "effective", "permitted"];
+    let container = ctx.container(ctx.bundle(|c| {
+        // With it root may look into a process that is not dumpable.
+        for set in sets {
+            c["process"]["capabilities"][set] = json!(["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE"]);
+        }
+    }));
+    let create = ["create", "--bundle", container.bundle.path(), &container.id];
+    ctx.rt_command(&create).env("SECRET", "of the caller").run().ok();
+    let seen = container.exec(&[], &["sh", "-c", "tr '\\0' ' ' < /proc/1/environ"]);
+    assert!(!seen.stdout.contains("SECRET") && !seen.stdout.contains("of the caller"), "{seen}");
+    assert_eq!(seen.stdout.trim(), "", "{seen}");
     Pass
 }
 

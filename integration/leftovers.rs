@@ -38,6 +38,8 @@ tests! {
         a_cgroup_that_was_killed_takes_a_process_again,
         a_cgroup_that_was_killed_takes_a_process_again_in_version_2,
         the_attributes_of_bpf_have_their_full_size,
+        a_later_container_in_the_same_cgroup_lives_on,
+        of_two_creates_in_one_new_cgroup_one_gives_way,
     }
 }
 
@@ -224,7 +226,11 @@ fn what_cannot_be_killed_is_not_waited_for_forever(ctx: &Ctx) -> Outcome {
 
 fn foreign(ctx: &Ctx) -> Outcome {
     let path = ctx.fresh("/rt-foreign");
-    let hierarchies: Vec<PathBuf> = everywhere("/").into_iter().filter(|dir| dir.join("cgroup.procs").exists()).collect();
+    let mut hierarchies: Vec<PathBuf> = everywhere("/").into_iter().filter(|dir| dir.join("cgroup.procs").exists()).collect();
+    // Where the mount point is a cgroup itself, what is in it are cgroups of other tests.
+    if hierarchies.iter().any(|dir| dir == Path::new("/sys/fs/cgroup/")) {
+        hierarchies = vec![PathBuf::from("/sys/fs/cgroup")];
+    }
     let made: Vec<PathBuf> = hierarchies.iter().map(|dir| dir.join(path.trim_start_matches('/'))).collect();
     for dir in &made {
         std::fs::create_dir(dir).unwrap();
@@ -267,6 +273,51 @@ fn a_cgroup_that_is_in_use_is_refused(ctx: &Ctx) -> Outcome {
     second.create().exits(1).refused("processes in it");
     assert_eq!(first.status(), "created");
     assert_ne!(everywhere(&path), Vec::<PathBuf>::new());
+    Pass
+}
+
+fn a_later_container_in_the_same_cgroup_lives_on(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others wait for the cgroup");
+    let path = ctx.fresh("/rt-later");
+    let first = limited(ctx, &path, json!({}));
+    first.kill("KILL").ok();
+    first.wait_for("stopped");
+    for flags in [&[][..], &["--force"]] {
+        let second = limited(ctx, &path, json!({}));
+        let deleted = ctx.rt(&[&["delete"], flags, &[&first.id]].concat()).ok();
+        if flags.is_empty() {
+            assert!(deleted.stderr.contains("is left: processes of others are in it"), "{deleted}");
+        }
+        assert_eq!(second.status(), "created");
+        second.delete().ok();
+    }
+    everywhere(&path).iter().for_each(|folder| std::fs::remove_dir(folder).unwrap());
+    Pass
+}
+
+/// Both have found that it is missing when the first one makes it.
+fn of_two_creates_in_one_new_cgroup_one_gives_way(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others share it");
+    let path = ctx.fresh("/rt-race");
+    let root = ctx.path("state");
+    let made = || ctx.container(ctx.bundle(|c| c["linux"]["cgroupsPath"] = json!(path)));
+    let (mut first, second) = (made(), made());
+    // The first directory that is made is that of the state.
+    let inject = "--inject=mkdirat:delay_enter=1500000:when=2";
+    let mut slow =
+        vec!["strace", "-o", "/dev/null", "-e", "trace=mkdirat", inject, ctx.runtime().to_str().unwrap(), "--root", &root];
+    slow.extend(["create", "--bundle", second.bundle.path(), &second.id]);
+    let strace = std::process::Command::new("strace").arg("-V").output();
+    if strace.is_err() {
+        return Skip("strace is not installed".to_owned());
+    }
+    let slow = ctx.command(&slow).spawn();
+    ctx.wait_until("it has surveyed", || Path::new(&root).join(&second.id).join("record.json").exists());
+    first.create().ok();
+    slow.wait().exits(1).refused("another container is being made in it");
+    assert_eq!(first.status(), "created");
+    first.delete().ok();
+    assert_eq!(everywhere(&path), Vec::<PathBuf>::new());
     Pass
 }
 

@@ -149,7 +149,11 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>, signals: Option<
         return Err(Failure::because(format!("killed because signal {number} came{}", said(&output))));
     }
     let Some(exit) = child.wait_for(limit.map(|limit| limit.saturating_sub(started.elapsed())))? else {
-        return Err(Failure::because(format!("killed after its timeout of {} s{}", started.elapsed().as_secs(), said(&output))));
+        return Err(Failure::because(format!(
+            "killed after its timeout of {} s{}",
+            limit.unwrap_or_default().as_secs(),
+            said(&output)
+        )));
     };
     match exit {
         Exit::Code(0) => Ok(()),
@@ -165,7 +169,7 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>, signals: Option<
 /// there are `signals`; elsewhere they end the command, and the kernel the hook with it.
 fn interrupted(child: &Child, limit: Option<Duration>, signals: Option<&OwnedFd>) -> Result<Option<i32>, Failure> {
     let (Some(signals), Some(pidfd)) = (signals, child.pidfd()) else { return Ok(None) };
-    let deadline = limit.map(|limit| Instant::now() + limit);
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let ready = process::poll(&[(pidfd.as_fd(), false), (signals.as_fd(), false)], left)?;

@@ -16,7 +16,7 @@ use crate::error::{Doing, Error, Failure};
 use crate::log::Log;
 use crate::state::Directory;
 use crate::sys::socket::{self, Received};
-use crate::sys::{process, signal};
+use crate::sys::{fs, process, signal};
 
 /// The folder of the socket in the container, and the socket's name there.
 pub const INSIDE: &str = "/run/notify";
@@ -43,7 +43,8 @@ const PASSED_ON: [&str; 11] = [
 /// The longest message; the service manager reads no more (`NOTIFY_BUFFER_MAX`).
 const MAX_MESSAGE: usize = 4096;
 
-/// How long the service manager may take to read what was said, before a command that said it ends.
+/// How long the service manager may take to make room for the news that the program is ready, and to read what was said before a command
+/// that said it ends.
 const BARRIER: Duration = Duration::from_secs(5);
 
 /// The caller's socket: the variable, if it is set.
@@ -75,6 +76,8 @@ impl Proxy {
                 return Ok(None);
             }
         };
+        // One that does not read must not stop the command, however much a container says.
+        fs::set_nonblocking(&manager)?;
         let ours = directory.listen_for_notifications().doing(|| "make the notify socket")?;
         Ok(Some(Self { ours, manager, pid: 0, ready: false }))
     }
@@ -112,8 +115,17 @@ impl Proxy {
             return;
         }
         let said = translate(&text, self.pid);
-        self.ready |= said.lines().any(|line| line == "READY=1");
+        let is_news = !self.ready && said.lines().any(|line| line == "READY=1");
         if !said.is_empty() {
+            self.tell(&said, is_news);
+        }
+        self.ready |= is_news;
+    }
+
+    /// What finds no room is dropped, but for news, for which room is waited for.
+    fn tell(&self, said: &str, is_news: bool) {
+        let full = socket::send(&self.manager, said.as_bytes(), None).is_err_and(|error| error.is(libc::EAGAIN));
+        if full && is_news && process::poll(&[(self.manager.as_fd(), true)], Some(BARRIER)).is_ok() {
             let _ = socket::send(&self.manager, said.as_bytes(), None);
         }
     }

@@ -387,7 +387,7 @@ fn existing(_: bool) {
     let plan = planned(&facts, "old", "{}");
     let unified = plan.v2().unwrap().directory();
     fs::create_dir_all(&unified).unwrap();
-    let survey_one = survey(&plan).unwrap();
+    let mut survey_one = survey(&plan).unwrap();
     let ours: Vec<bool> = survey_one.record().directories.iter().map(|recorded| recorded.ours).collect();
     assert_eq!(ours.iter().filter(|ours| !**ours).count(), 1);
     let cgroup = survey_one.create().unwrap();

@@ -62,15 +62,26 @@ impl Survey {
     /// Makes the directories. A directory that was there before must be empty and not frozen: what is in it is not ours.
     ///
     /// # Errors
-    /// The kernel's. Whatever was made up to then is in the record.
-    pub fn create(self) -> Result<Cgroup, Failure> {
+    /// The kernel's, or if somebody else has made one since the survey: two containers in one cgroup would end with the first of them.
+    /// Whatever was made up to then is in the record, and nothing of others any more.
+    pub fn create(&mut self) -> Result<Cgroup, Failure> {
         if self.record.unit.is_some() {
             // The unit is there by now.
             return Cgroup::open(&self.record);
         }
-        let made = |recorded: &Recorded| make(&recorded.place).map(Some).doing(|| format!("make {}", recorded.place));
-        let dirs = self.record.directories.iter().map(made).collect::<Result<_, _>>()?;
-        let cgroup = Cgroup { record: self.record, dirs };
+        let mut dirs = Vec::new();
+        for (index, recorded) in self.record.directories.iter().enumerate() {
+            let (dir, is_new) = make(&recorded.place).doing(|| format!("make {}", recorded.place))?;
+            if recorded.ours && !is_new {
+                let place = recorded.place.to_string();
+                self.record.directories.truncate(index);
+                return Err(Failure::because("another container is being made in it")
+                    .doing(format!("make {place}"))
+                    .origin("linux.cgroupsPath"));
+            }
+            dirs.push(Some(dir));
+        }
+        let cgroup = Cgroup { record: self.record.clone(), dirs };
         if cgroup.record.directories.iter().any(|recorded| !recorded.ours) {
             check_fit(&cgroup)?;
         }
@@ -78,8 +89,8 @@ impl Survey {
     }
 }
 
-/// Makes a directory and whatever is missing above it.
-fn make(place: &Place) -> CallResult<Dir> {
+/// Makes a directory and whatever is missing above it. False if it was there.
+fn make(place: &Place) -> CallResult<(Dir, bool)> {
     // Another container's removal may take a common parent away between two of our calls.
     let mut tries = 0;
     loop {
@@ -90,29 +101,31 @@ fn make(place: &Place) -> CallResult<Dir> {
     }
 }
 
-fn make_once(place: &Place) -> CallResult<Dir> {
+fn make_once(place: &Place) -> CallResult<(Dir, bool)> {
     let whole = place.directory();
     let is_cpuset = place.version == Version::V1 && place.has("cpuset");
-    let is_new = match dir::make(&whole) {
+    let (is_new, is_alone) = match dir::make(&whole) {
         Err(error) if is_gone(&error) => {
-            place.levels().iter().try_for_each(|level| dir::make(&place.mount.join(level)).map(drop))?;
-            false
+            // The last one is the directory itself.
+            let levels = place.levels();
+            let is_new = levels.iter().try_fold(false, |_, level| dir::make(&place.mount.join(level)))?;
+            (is_new, false)
         }
-        other => other?,
+        other => other.map(|is_new| (is_new, is_new))?,
     };
     let dir = Dir::open(whole)?;
     if is_cpuset {
-        inherit_cpuset(place, &dir, is_new)?;
+        inherit_cpuset(place, &dir, is_alone)?;
     }
-    Ok(dir)
+    Ok((dir, is_new))
 }
 
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
 /// A new cpuset of version 1 is empty and refuses processes: it gets what the one above has.
-fn inherit_cpuset(place: &Place, dir: &Dir, is_new: bool) -> CallResult<()> {
+fn inherit_cpuset(place: &Place, dir: &Dir, is_alone: bool) -> CallResult<()> {
     // Nearly always everything above was there before, and has something to give.
-    if is_new && fill(&place.mount.join(place.path.parent().unwrap_or(Path::new(""))), dir)? {
+    if is_alone && fill(&place.mount.join(place.path.parent().unwrap_or(Path::new(""))), dir)? {
         return Ok(());
     }
     let mut above = place.mount.clone();

@@ -117,6 +117,7 @@ fn dump(args: &Args, container: &Container, globals: &Globals) -> Result<(), Err
         Folder::open(&args.image_path.join(parent), "directory of the parent images (--parent-path)")?;
     }
     let work = work_folder(args.work_path.as_deref(), &images)?;
+    work.clear([plan::DUMP_LOG, plan::DUMP_STATS])?;
     criu.check((args.pre_dump || args.parent_path.is_some(), args.lazy_pages), &work)?;
     for pid in facts::not_descendants(init.pid, &container.cgroup()?.processes()?)? {
         let text = "was started by exec and is not saved: CRIU saves the first process and its descendants";

@@ -76,10 +76,19 @@ fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
     Ok(destroy(store, &directory, log)?)
 }
 
-/// A create that does not come to its end (a hook that hangs) is asked to take everything back, and killed if it does not.
+/// A create that does not come to its end (a hook that hangs) is asked to take everything back, and killed if it does not. A start that
+/// does not (a startContainer hook) ends with init.
 fn end_making(directory: &Directory) -> Result<(), Failure> {
-    let maker = directory.read_record().filter(|record| record.phase == Phase::Creating).and_then(|record| record.maker);
-    let Some((_, pidfd)) = maker.and_then(lifecycle::live_process) else { return Ok(()) };
+    let Some(record) = directory.read_record() else { return Ok(()) };
+    if record.phase == Phase::Made {
+        if let Some((_, pidfd)) = lifecycle::live_init(&record) {
+            // It may end by itself at this moment.
+            let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
+            process::poll(&[(pidfd.as_fd(), false)], Some(ROLL_BACK))?;
+        }
+        return Ok(());
+    }
+    let Some((_, pidfd)) = record.maker.and_then(lifecycle::live_process) else { return Ok(()) };
     for signal in [libc::SIGTERM, libc::SIGKILL] {
         match process::pidfd_send_signal(&pidfd, signal) {
             Err(error) if error.is(libc::ESRCH) => return Ok(()),
@@ -128,10 +137,15 @@ fn take_back(
     // Most often nobody is left, and the kernel says so by letting the directories go.
     if init.is_some() || !cgroups::remove_if_empty(&groups)? {
         let cgroup = Cgroup::open(&groups)?;
-        let haste = Haste::new();
-        kill_everything(&Cgroup::open(&entered(&groups, record))?, init)?;
-        cgroup.remove()?;
-        drop(haste);
+        let alone = init.is_some() || !record.is_some_and(has_ended_whole) || is_emptied(&cgroup)?;
+        if alone {
+            let haste = Haste::new();
+            kill_everything(&Cgroup::open(&entered(&groups, record))?, init)?;
+            cgroup.remove()?;
+            drop(haste);
+        } else {
+            log.warning(&format!("the cgroup of {} is left: processes of others are in it", directory.id()));
+        }
     }
     if let Some(unit) = &groups.unit {
         Manager::connect(unit.which)?.stop(&unit.name)?;
@@ -144,6 +158,23 @@ fn take_back(
         }
     }
     store.remove(directory)
+}
+
+/// True if the kernel has ended every process of the container with its first one: who is in its cgroup now is somebody else, such as a
+/// later container with the same `linux.cgroupsPath`.
+fn has_ended_whole(record: &Record) -> bool {
+    record.init.is_some() && record.has_own_pid_namespace()
+}
+
+/// True if nobody is in the cgroup, or will be in a moment: exec may be on its way into a container that has ended.
+fn is_emptied(cgroup: &Cgroup) -> Result<bool, Failure> {
+    for _ in 0..50 {
+        if cgroup.processes()?.is_empty() {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(false)
 }
 
 /// The groups in which every process is the container's. One that was there before may have been refused because others are in it, as long as

@@ -50,7 +50,8 @@ fn duration(text: &str) -> Result<Duration, String> {
             "h" => 3_600_000,
             _ => return Err(expected()),
         };
-        sum += Duration::from_millis(number.checked_mul(millis).ok_or_else(expected)?);
+        let part = Duration::from_millis(number.checked_mul(millis).ok_or_else(expected)?);
+        sum = sum.checked_add(part).ok_or_else(expected)?;
         rest = tail;
     }
     if text.is_empty() { Err(expected()) } else { Ok(sum) }
@@ -97,12 +98,13 @@ impl Stream<'_> {
 
     fn follow(&self, interval: Duration, triggers: &[Trigger]) -> Result<(), Error> {
         let mut watch = self.cgroup.watch(triggers)?;
-        let periodic = !interval.is_zero();
-        let mut next = Instant::now() + interval;
+        // Never, too, if that is longer than there are numbers for.
+        let after = || Instant::now().checked_add(interval).filter(|_| !interval.is_zero());
+        let mut next = after();
         loop {
-            let left = periodic.then(|| next.saturating_duration_since(Instant::now()));
+            let left = next.map(|next| next.saturating_duration_since(Instant::now()));
             let (ended, announced) = wait(self.pidfd, &watch, left)?;
-            let due = periodic && Instant::now() >= next;
+            let due = next.is_some_and(|next| Instant::now() >= next);
             // With the figures comes what the kernel counts and does not announce (pids.max in version 1).
             let events = if ended || due { watch.rest(&announced) } else { watch.changes(&announced) };
             events.iter().try_for_each(|event| self.event(event))?;
@@ -111,7 +113,7 @@ impl Stream<'_> {
             }
             if due {
                 self.stats()?;
-                next = Instant::now() + interval;
+                next = after();
             }
         }
     }

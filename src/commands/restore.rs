@@ -145,6 +145,7 @@ fn plan(args: &Args, globals: &Globals) -> Result<Planned, Error> {
     let work = checkpoint::work_folder(args.work_path.as_deref(), &images)?;
     let saved = images.saved()?;
     checkpoint::may_use_criu()?;
+    work.clear([plan::RESTORE_LOG, plan::RESTORE_STATS])?;
     let criu = Criu::find()?;
     criu.check((false, args.lazy_pages), &work)?;
     let opened = Opened::new(&prepared.plan)?;

@@ -68,21 +68,26 @@ fn release(container: &Container) -> Result<(), Failure> {
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
     let fifo = fs::openat(At::from(directory.fd()), Path::new(FIFO), flags, 0).doing(|| "open the start fifo")?;
     directory.remove_file(FIFO)?;
-    let said = listen(&fifo, pidfd)?;
+    let procfs = container.procfs()?;
+    let said = listen(&fifo, pidfd, || procfs.has_executed(init.pid).is_ok_and(|(_, executed)| executed))?;
     if said.is_empty() {
-        return confirm_execution(init.pid, container.procfs()?);
+        return confirm_execution(init.pid, procfs);
     }
     let told: Failure =
         serde_json::from_slice(&said).unwrap_or_else(|_| Failure::because(String::from_utf8_lossy(&said).into_owned()));
     Err(told)
 }
 
-/// Reads what init says, until it has closed its end: by executing the program, or by dying.
-fn listen(fifo: &OwnedFd, pidfd: &OwnedFd) -> Result<Vec<u8>, Failure> {
+/// How often it is looked whether init has become the program, if the fifo does not say so.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Reads what init says, until it has closed its end: by executing the program, or by dying. A program that was in the container before
+/// (exec) may have got hold of the fifo, where an ordinary user made it, and keep it open: then it is enough that init has executed.
+fn listen(fifo: &OwnedFd, pidfd: &OwnedFd, has_executed: impl Fn() -> bool) -> Result<Vec<u8>, Failure> {
     let mut said = Vec::new();
     let mut buffer = [0u8; 4096];
     loop {
-        let ready = process::poll(&[(fifo.as_fd(), false), (pidfd.as_fd(), false)], None)?;
+        let ready = process::poll(&[(fifo.as_fd(), false), (pidfd.as_fd(), false)], Some(LOOK))?;
         if ready[0].readable {
             match fs::read_available(fifo, &mut buffer)? {
                 0 => return Ok(said),
@@ -96,6 +101,8 @@ fn listen(fifo: &OwnedFd, pidfd: &OwnedFd) -> Result<Vec<u8>, Failure> {
             if !late[0].readable && !late[0].hangup {
                 return Err(Failure::because("init was killed before it could execute the program"));
             }
+        } else if has_executed() {
+            return Ok(said);
         }
     }
 }

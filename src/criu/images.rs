@@ -83,6 +83,18 @@ impl Folder {
         write().doing(|| format!("write {}", self.path.join(name).display()))
     }
 
+    /// Removes what CRIU is about to write anew beside the images: it follows links, and images may come from elsewhere.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn clear(&self, names: [&str; 2]) -> Result<(), Failure> {
+        let remove = |name: &str| match fs::unlinkat(At::from(&self.fd), Path::new(name), 0) {
+            Err(error) if error.is(libc::ENOENT) => Ok(()),
+            other => other.doing(|| format!("remove {}", self.path.join(name).display())),
+        };
+        names.into_iter().try_for_each(remove)
+    }
+
     /// Reads what the dump has left.
     ///
     /// # Errors
@@ -90,7 +102,9 @@ impl Folder {
     pub fn saved(&self) -> Result<Saved, Failure> {
         let doing = || format!("read {}", self.path.join(SAVED).display());
         let read = || {
-            let file = fs::openat(At::from(&self.fd), Path::new(SAVED), libc::O_RDONLY | libc::O_NOFOLLOW, 0)?;
+            // A fifo would be waited for.
+            let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let file = fs::openat(At::from(&self.fd), Path::new(SAVED), flags, 0)?;
             fs::read_to_end(&file, MAX_FILE)
         };
         let bytes = read().doing(doing).map_err(|failure| failure.hint("is this the image directory of an `rt checkpoint`?"))?;

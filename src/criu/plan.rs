@@ -247,6 +247,10 @@ pub fn dump(flags: &DumpFlags, record: DumpRecord<'_>, facts: &DumpFacts, findin
 pub const DUMP_LOG: &str = "dump.log";
 /// See [`DUMP_LOG`].
 pub const RESTORE_LOG: &str = "restore.log";
+/// The figures that CRIU writes, in the work directory.
+pub const DUMP_STATS: &str = "stats-dump";
+/// See [`DUMP_STATS`].
+pub const RESTORE_STATS: &str = "stats-restore";
 /// The names of namespaces that are outside, as runc has them: images are exchanged.
 const NETWORK: &str = "extRootNetNS";
 const PID: &str = "extRootPidNS";

@@ -128,6 +128,8 @@ impl Init<'_> {
     fn walk(&mut self) -> Result<Infallible, Failure> {
         tie_to_launcher()?;
         process::set_name(INIT_NAME);
+        // What the caller has in its environment is not for those who run beside an init that waits.
+        process::forget_environment();
         fs::umask(0);
         self.host_pid = self.handles.procfs.own_pid()?;
         self.hides = self.handles.caller_is_root;

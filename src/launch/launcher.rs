@@ -393,7 +393,7 @@ impl Walk<'_> {
 
     fn make_cgroups(&mut self) -> Result<(), Failure> {
         let Some(survey) = self.launch.survey.take() else { return Ok(()) };
-        let cgroup = survey.create()?;
+        let cgroup = make_surveyed(survey, self.launch.record, self.launch.directory)?;
         let warnings = cgroup.apply(&self.launch.plan.cgroup)?;
         self.launch.cgroup = Some(cgroup);
         warnings.iter().try_for_each(|warning| self.warn(&warning.to_string()))
@@ -646,6 +646,19 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// Makes the control groups. What turns out to be somebody else's leaves the record: what takes this container back must not touch it.
+///
+/// # Errors
+/// See [`cgroups::Survey::create`].
+pub fn make_surveyed(mut survey: cgroups::Survey, record: &mut Record, directory: Option<&Directory>) -> Result<Cgroup, Failure> {
+    let made = survey.create();
+    if made.is_err() && record.cgroup != *survey.record() {
+        record.cgroup = survey.record().clone();
+        directory.map_or(Ok(()), |directory| directory.write_record(record))?;
+    }
+    made
 }
 
 /// What a start has been seen to need, with a program that does nothing.

@@ -13,7 +13,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use crate::cgroups::systemd::{Manager, Started};
-use crate::cgroups::{self, Cgroup, CgroupRecord};
+use crate::cgroups::{self, CgroupRecord};
 use crate::child::Child;
 use crate::criu::client::{Conversation, Criu, Notice, Setting};
 use crate::criu::facts;
@@ -34,7 +34,7 @@ use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Directory, Record};
 use crate::sys::{At, fs, process, signal, socket, tty};
 
-use super::launcher::Launched;
+use super::launcher::{Launched, make_surveyed};
 use super::pid_file;
 
 /// What CRIU's process is to have open.
@@ -150,7 +150,7 @@ impl HostSide<'_> {
             let text = format!("expected a unit that does not exist, found {} with {processes} processes in it", unit.name);
             return Err(Failure::because(text).origin("linux.cgroupsPath"));
         }
-        let cgroup: Cgroup = survey.create()?;
+        let cgroup = make_surveyed(survey, self.record, Some(self.directory))?;
         for warning in cgroup.apply(&self.plan.cgroup)? {
             self.log.warning(&warning.to_string());
         }

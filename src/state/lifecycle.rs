@@ -145,9 +145,7 @@ impl Container {
 
     /// True if the container's processes are alone in a pid namespace, so that the kernel ends them with the first one.
     pub fn has_own_pid_namespace(&self) -> bool {
-        let is_own =
-            |namespace: &spec::Namespace| namespace.r#type == "pid" && namespace.path.as_deref().unwrap_or("").is_empty();
-        self.record.namespaces.iter().any(is_own)
+        self.record.has_own_pid_namespace()
     }
 
     /// The control groups.

@@ -119,6 +119,14 @@ pub struct Record {
     pub outside: Vec<Outside>,
 }
 
+impl Record {
+    /// True if the container's processes are alone in a pid namespace, so that the kernel ends them with the first one.
+    pub fn has_own_pid_namespace(&self) -> bool {
+        let is_own = |namespace: &Namespace| namespace.r#type == "pid" && namespace.path.as_deref().unwrap_or("").is_empty();
+        self.namespaces.iter().any(is_own)
+    }
+}
+
 /// The seccomp filter of the container, for exec.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -563,6 +563,28 @@ pub fn remove_variable(name: &str) {
     unsafe { std::env::remove_var(name) };
 }
 
+/// Overwrites the variables of this process, so that /proc/PID/environ has nothing to show. From then on all of them are empty.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        /// environ(7).
+        static environ: *const *mut libc::c_char;
+    }
+    // SAFETY: the C library's variable; one thread, so nobody changes it at the same time.
+    let mut entry = unsafe { environ };
+    while !entry.is_null() {
+        // SAFETY: the list ends with a null pointer, which is not gone beyond.
+        let text = unsafe { *entry };
+        if text.is_null() {
+            return;
+        }
+        // SAFETY: every entry is a NUL-terminated string.
+        let len = unsafe { libc::strlen(text) };
+        // SAFETY: the string has this length, the kernel has put it on our stack, where it may be written to, and nobody refers to it.
+        unsafe { text.write_bytes(0, len) };
+        entry = entry.wrapping_add(1);
+    }
+}
+
 /// prctl(2) `PR_SET_NAME`: the name that ps(1) shows, at most 15 bytes.
 pub fn set_name(name: &std::ffi::CStr) {
     // SAFETY: the name is a NUL-terminated string.
