@@ -31,6 +31,7 @@ macro_rules! needs_rt {
     };
 }
 
+mod annotations;
 mod cgroups;
 mod check;
 mod checkpoint;
@@ -94,6 +95,7 @@ const ALL: &[&[runner::Test]] = &[
     words::TESTS,
     terminal::TESTS,
     hooks::TESTS,
+    annotations::TESTS,
     cgroups::TESTS,
     resources::TESTS,
     effects::TESTS,

@@ -69,6 +69,6 @@ fn document() -> Value {
             "io.github.rt.checkpoint.enabled": "true"
         },
         "potentiallyUnsafeConfigAnnotations":
-            [crate::cgroups::systemd::plan::ANNOTATION, crate::criu::plan::ANNOTATION, "run.oci.pidfd_receiver"]
+            crate::plan::annotations::honoured().collect::<Vec<_>>()
     })
 }
