@@ -70,8 +70,10 @@ mod seccomp;
 mod security;
 mod stress;
 mod subtree;
+mod supersets;
 mod systemd;
 mod terminal;
+mod texts;
 mod unified;
 mod update;
 mod user;
@@ -109,6 +111,8 @@ const ALL: &[&[runner::Test]] = &[
     check::TESTS,
     features::TESTS,
     contracts::TESTS,
+    texts::TESTS,
+    supersets::TESTS,
     security::TESTS,
     crash::TESTS,
     stress::TESTS,

@@ -100,9 +100,7 @@ pub fn check(annotations: &StringMap, findings: &mut Findings) {
             Some(Effect::Written) => findings.warning(field, "replaced: this runtime keeps its warnings there"),
             Some(Effect::LeftOut(why)) if !value.is_empty() => findings.warning(field, format!("left out: {why}")),
             Some(Effect::LeftOut(_) | Effect::Honoured) => {}
-            None if key.starts_with(FAMILY) => {
-                findings.warning(field, "left out: not known to this runtime")
-            }
+            None if key.starts_with(FAMILY) => findings.warning(field, "left out: not known to this runtime"),
             None => {}
         }
     }
