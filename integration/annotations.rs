@@ -104,10 +104,13 @@ fn the_output_of_a_failing_hook_is_in_its_file(ctx: &Ctx) -> Outcome {
 fn a_file_for_hooks_that_cannot_be_opened_is_an_error(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "crun's alone");
     let annotate = |c: &mut Value| c["annotations"] = json!({ "run.oci.hooks.stderr": "/nowhere/file" });
-    let refused = ctx.run(|c| {
+    let container = ctx.container(ctx.bundle(|c| {
         c["hooks"]["createRuntime"] = json!([say("x")]);
         annotate(c);
-    });
+    }));
+    let checked = ctx.rt(&["check", container.bundle.path()]).exits(1);
+    assert!(checked.stdout.contains("annotations[\"run.oci.hooks.stderr\"]"), "{checked}");
+    let refused = container.run();
     let refused = refused.exits(1).refused("annotations[\"run.oci.hooks.stderr\"]");
     assert!(refused.stderr.contains("no such file or directory"), "{refused}");
     // Nobody writes: nothing is opened.

@@ -145,6 +145,7 @@ impl Maker<'_> {
             LauncherStep::MakeFilesystem { kind, .. } if !harmless(kind) => Instead::Nothing,
             LauncherStep::ConnectConsole { .. }
             | LauncherStep::ConnectListener { .. }
+            | LauncherStep::OpenHookOutput { .. }
             | LauncherStep::MakeCgroups
             | LauncherStep::MoveNetDevice(_)
             | LauncherStep::Hooks(_) => Instead::Examine,
@@ -153,7 +154,6 @@ impl Maker<'_> {
             | LauncherStep::MakeResctrl(_)
             | LauncherStep::JoinResctrl { .. }
             | LauncherStep::Record
-            | LauncherStep::OpenHookOutput { .. }
             | LauncherStep::WritePidFile { .. }
             // Init stays tied to the launcher, and ends by itself.
             | LauncherStep::Tell(ToInit::Released) => Instead::Nothing,
