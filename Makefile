@@ -18,6 +18,8 @@ DESTDIR ?=
 BASH_COMPLETION = share/bash-completion/completions/rt
 ZSH_COMPLETION  = share/zsh/site-functions/_rt
 FISH_COMPLETION = share/fish/vendor_completions.d/rt.fish
+MANUAL          = share/man/man1
+MANUAL_PAGES    = $(notdir $(wildcard contrib/man/*.1))
 
 .PHONY: help build demo test test-long vm-test check engines conformance bench floor install uninstall clean
 
@@ -57,8 +59,10 @@ bench: ## compare bin/rt with the kernel's floor and with other runtimes, writes
 floor: bin/floor ## build bin/floor, the same container by bare system calls
 	@echo 'usage: bin/floor ROOTFS [FILTER]   (FILTER: seccomp program; its presence also means limits and a cgroup namespace)'
 
-install: bin/rt ## install bin/rt and completions for shells to $(DESTDIR)$(PREFIX)
+install: bin/rt ## install bin/rt, manual pages and completions for shells to $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/rt '$(DESTDIR)$(PREFIX)/bin/rt'
+	install -d '$(DESTDIR)$(PREFIX)/$(MANUAL)'
+	install -m 0644 $(addprefix contrib/man/,$(MANUAL_PAGES)) '$(DESTDIR)$(PREFIX)/$(MANUAL)'
 	bin/rt completion bash | install -D -m 0644 /dev/stdin '$(DESTDIR)$(PREFIX)/$(BASH_COMPLETION)'
 	bin/rt completion zsh | install -D -m 0644 /dev/stdin '$(DESTDIR)$(PREFIX)/$(ZSH_COMPLETION)'
 	bin/rt completion fish | install -D -m 0644 /dev/stdin '$(DESTDIR)$(PREFIX)/$(FISH_COMPLETION)'
@@ -66,6 +70,7 @@ install: bin/rt ## install bin/rt and completions for shells to $(DESTDIR)$(PREF
 uninstall: ## remove what install has put there
 	rm -f '$(DESTDIR)$(PREFIX)/bin/rt' '$(DESTDIR)$(PREFIX)/$(BASH_COMPLETION)' \
 		'$(DESTDIR)$(PREFIX)/$(ZSH_COMPLETION)' '$(DESTDIR)$(PREFIX)/$(FISH_COMPLETION)'
+	cd '$(DESTDIR)$(PREFIX)/$(MANUAL)' 2>/dev/null && rm -f $(MANUAL_PAGES) || true
 
 clean: ## remove what was built and the cache of the demo
 	rm -rf bin target .cache

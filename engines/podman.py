@@ -92,6 +92,18 @@ class Base(Engine):
         argv = ["podman", "--root", f"{self.folder}/root", "--runroot", f"{self.folder}/runroot", "--tmpdir", f"{self.folder}/tmp"]
         return self.lab.terminal(*argv, *arguments, env=self.env, user=self.user, **options)
 
+    def without_cgroups(self):
+        """--cgroups=disabled: the container stays in the groups of whoever started it; Podman asks containers.conf whether the runtime can."""
+        text = self.run("--cgroups=disabled", "--cgroupns=host", "--", "cat", "/proc/self/cgroup").out
+        check("rt-" not in text.replace("/rt-engines", "") and "libpod" not in text, text)
+        equal(self.sh("exit 9", "--cgroups=disabled", status=9).out, "")
+        name = self.detached("--cgroups=disabled")
+        equal(self.inspect(name, "{{.HostConfig.Cgroups}} {{.State.Status}}"), "disabled running")
+        equal(self.podman("exec", name, "echo", "inside").out, "inside\n")
+        self.podman("stop", "--time", "0", name)
+        equal(self.inspect(name, "{{.State.Status}}"), "exited")
+        self.remove(name)
+
     def status_file(self, text, key):
         return next(line.split()[1] for line in text.splitlines() if line.startswith(f"{key}:"))
 
@@ -280,6 +292,10 @@ class Podman(Base):
         check(all(line.split(":")[2] == "/" for line in private.splitlines()), private)
         host = self.run("--cgroupns=host", "--", "cat", "/proc/self/cgroup").out
         contains(host, "libpod")
+
+    @scenario("without control groups")
+    def no_cgroups(self):
+        self.without_cgroups()
 
     @scenario("a directory as root")
     def rootfs(self):
@@ -572,6 +588,10 @@ class PodmanRootless(Base):
     @scenario("init")
     def init(self):
         contains(self.sh("cat /proc/1/cmdline", "--init").out, "init")
+
+    @scenario("without control groups")
+    def no_cgroups(self):
+        self.without_cgroups()
 
     @scenario("host and slirp networks")
     def networks(self):

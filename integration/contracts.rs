@@ -304,6 +304,17 @@ fn a_config_of_another_name(ctx: &Ctx) -> Outcome {
         container.run_command(&["-f", container.bundle.dir.join("other.json").to_str().unwrap()]).run().ok().stdout,
         "other\n"
     );
+    // Whatever is wrong in it is said with its name.
+    let broken = container.bundle.dir.join("broken.json");
+    let mut config: serde_json::Value = serde_json::from_str(&read(&container.bundle.dir.join("other.json"))).unwrap();
+    config["process"]["cwd"] = json!("relative");
+    std::fs::write(&broken, config.to_string()).unwrap();
+    let expected = ": broken.json: process.cwd: \"relative\": expected an absolute path";
+    ctx.rt(&["run", "-f", "broken.json", "--bundle", container.bundle.path(), "x"]).exits(1).refused(expected);
+    ctx.rt(&["plan", "--config", "broken.json", container.bundle.path()]).exits(1).refused(expected);
+    ctx.rt(&["plan", "--config", "other.json", container.bundle.path()]).ok();
+    let checked = ctx.rt(&["check", "--config", "broken.json", container.bundle.path()]).exits(1);
+    assert!(checked.stdout.contains("process.cwd: \"relative\""), "{checked}");
     container.run_command(&["-f", "third.json"]).run().refused("third.json\"): no such file or directory");
     let written = ctx.path("written.json");
     ctx.rt(&["spec", "-f", &written]).ok();

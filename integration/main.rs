@@ -31,6 +31,7 @@ macro_rules! needs_rt {
     };
 }
 
+mod annotations;
 mod cgroups;
 mod check;
 mod checkpoint;
@@ -69,8 +70,10 @@ mod seccomp;
 mod security;
 mod stress;
 mod subtree;
+mod supersets;
 mod systemd;
 mod terminal;
+mod texts;
 mod unified;
 mod update;
 mod user;
@@ -94,6 +97,7 @@ const ALL: &[&[runner::Test]] = &[
     words::TESTS,
     terminal::TESTS,
     hooks::TESTS,
+    annotations::TESTS,
     cgroups::TESTS,
     resources::TESTS,
     effects::TESTS,
@@ -107,6 +111,8 @@ const ALL: &[&[runner::Test]] = &[
     check::TESTS,
     features::TESTS,
     contracts::TESTS,
+    texts::TESTS,
+    supersets::TESTS,
     security::TESTS,
     crash::TESTS,
     stress::TESTS,

@@ -213,9 +213,10 @@ impl Error {
         Self { code, status: 1, message: message.into(), failure: None, also: Vec::new(), hint_text: None }
     }
 
-    /// The problems of a config.json, all in one line each.
+    /// The problems of a configuration, each with the name of the file that it is in; without one if the name is empty.
     pub fn config(file: &str, problems: &[Problem]) -> Self {
-        let lines: Vec<String> = problems.iter().map(|problem| format!("{file}: {problem}")).collect();
+        let prefix = if file.is_empty() { String::new() } else { format!("{file}: ") };
+        let lines: Vec<String> = problems.iter().map(|problem| format!("{prefix}{problem}")).collect();
         Self::new("invalid-config", lines.join("; "))
     }
 

@@ -14,11 +14,11 @@ use serde::Serialize;
 
 use crate::child::Child;
 use crate::error::{Doing, Failure};
-use crate::plan::Findings;
+use crate::plan::{Findings, annotations};
 use crate::process::program::c_strings;
-use crate::spec::{Field, Hook, Hooks};
+use crate::spec::{Field, Hook, Hooks, StringMap};
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
-use crate::sys::{CallError, CallResult, fs, signal};
+use crate::sys::{At, CallError, CallResult, fs, signal};
 
 /// The six moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -119,21 +119,72 @@ pub fn steps(hooks: &[Hook], moment: Moment) -> Vec<HookStep> {
     hooks.iter().enumerate().map(|(index, hook)| HookStep { moment, index, hook: hook.clone() }).collect()
 }
 
+/// Files that get what hooks write; what has none is kept for the message of a failure.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Of standard output and standard error.
+    pub streams: [Option<OwnedFd>; 2],
+}
+
+impl Output {
+    /// Opens the files that annotations name, with the caller's rights: they are made if need be, and appended to.
+    ///
+    /// # Errors
+    /// The kernel's, with the annotation.
+    pub fn open(annotations: &StringMap) -> Result<Self, Failure> {
+        let mut output = Self::default();
+        for (stream, named) in annotations::hook_output(annotations).into_iter().enumerate() {
+            if let Some((key, path)) = named {
+                output.streams[stream] =
+                    Some(Self::file(path).map_err(|error| Failure::from(error).origin(annotations::field(key)))?);
+            }
+        }
+        Ok(output)
+    }
+
+    /// Opens one file.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn file(path: &Path) -> CallResult<OwnedFd> {
+        // A terminal does not become ours.
+        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOCTTY;
+        fs::openat(At::Cwd, path, flags, 0o600)
+    }
+}
+
 /// How much of a hook's output is kept for the message.
 const MAX_OUTPUT: usize = 2048;
 
-/// Runs a hook to its end, or until one of `signals` (a signalfd, where signals are blocked) asks to end.
+/// What hooks are run in.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Around<'a> {
+    /// The working directory, if not that of this process.
+    pub cwd: Option<&'a OwnedFd>,
+    /// A signalfd, where signals are blocked: one that asks to end is heard.
+    pub signals: Option<&'a OwnedFd>,
+    /// Where they write to.
+    pub output: Option<&'a Output>,
+}
+
+impl<'a> Around<'a> {
+    fn stream(&self, index: usize, kept: &'a OwnedFd) -> &'a OwnedFd {
+        self.output.and_then(|output| output.streams[index].as_ref()).unwrap_or(kept)
+    }
+}
+
+/// Runs a hook to its end, or until a signal asks to end.
 ///
 /// # Errors
 /// If it cannot be run, exits with another status than 0, is killed, or takes too long.
-pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>, signals: Option<&OwnedFd>) -> Result<(), Failure> {
+pub fn run(step: &HookStep, state: &str, around: &Around<'_>) -> Result<(), Failure> {
     let argv = if step.hook.args.is_empty() { vec![step.hook.path.clone()] } else { step.hook.args.clone() };
     let (argv, envp) = (c_strings(&argv)?, c_strings(&step.hook.env)?);
     let input = in_memory(state)?;
     let output = fs::memfd_create("hook-output")?;
     let path = Path::new(&step.hook.path);
     let child = match process::clone3(&CloneArgs::default())? {
-        Cloned::Child => match become_hook(path, &argv, &envp, &input, &output, cwd) {
+        Cloned::Child => match become_hook(path, &argv, &envp, &input, &output, around) {
             Ok(never) => match never {},
             Err(error) => {
                 // The launcher reads the reason from where it reads the output.
@@ -145,7 +196,7 @@ pub fn run(step: &HookStep, state: &str, cwd: Option<&OwnedFd>, signals: Option<
     };
     let limit = step.hook.timeout.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
     let started = Instant::now();
-    if let Some(number) = interrupted(&child, limit, signals)? {
+    if let Some(number) = interrupted(&child, limit, around.signals)? {
         return Err(Failure::because(format!("killed because signal {number} came{}", said(&output))));
     }
     let Some(exit) = child.wait_for(limit.map(|limit| limit.saturating_sub(started.elapsed())))? else {
@@ -208,16 +259,16 @@ fn become_hook(
     envp: &[CString],
     input: &OwnedFd,
     output: &OwnedFd,
-    cwd: Option<&OwnedFd>,
+    around: &Around<'_>,
 ) -> CallResult<Infallible> {
     process::set_parent_death_signal(true)?;
     fs::dup2(input, 0)?;
-    fs::dup2(output, 1)?;
-    fs::dup2(output, 2)?;
+    fs::dup2(around.stream(0, output), 1)?;
+    fs::dup2(around.stream(1, output), 2)?;
     fs::close_range_cloexec(3)?;
     signal::reset_dispositions()?;
     signal::unblock_all()?;
-    if let Some(cwd) = cwd {
+    if let Some(cwd) = around.cwd {
         fs::fchdir(cwd)?;
     }
     process::Image::new(path, argv.to_vec(), envp.to_vec())?.execute()
@@ -235,11 +286,9 @@ fn said(output: &OwnedFd) -> String {
 ///
 /// # Errors
 /// Of the first hook that fails, with its config path.
-pub fn run_all(steps: &[HookStep], state: &str, cwd: Option<&OwnedFd>, signals: Option<&OwnedFd>) -> Result<(), Failure> {
+pub fn run_all(steps: &[HookStep], state: &str, around: &Around<'_>) -> Result<(), Failure> {
     steps.iter().try_for_each(|step| {
-        run(step, state, cwd, signals)
-            .doing(|| step.to_string())
-            .map_err(|failure| failure.origin(field(step.moment, step.index)))
+        run(step, state, around).doing(|| step.to_string()).map_err(|failure| failure.origin(field(step.moment, step.index)))
     })
 }
 

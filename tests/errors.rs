@@ -23,13 +23,20 @@ const BY_KERNEL: &[&str] = &[
     "newer-version",
     "other-platforms",
     "paths-without-mount-namespace",
+    "unknown-annotation",
     "unknown-capability",
     "unknown-filesystem",
 ];
 
 /// What is a warning: the program runs.
-const WARNINGS: &[&str] =
-    &["deadline-without-policy", "newer-version", "other-platforms", "paths-without-mount-namespace", "unknown-capability"];
+const WARNINGS: &[&str] = &[
+    "deadline-without-policy",
+    "newer-version",
+    "other-platforms",
+    "paths-without-mount-namespace",
+    "unknown-annotation",
+    "unknown-capability",
+];
 
 const BUSYBOX: &[&str] = &["/bin/busybox", "/usr/bin/busybox"];
 

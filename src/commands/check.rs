@@ -18,6 +18,9 @@ pub struct Args {
     /// The bundle
     #[arg(default_value = ".")]
     bundle: PathBuf,
+    /// Another file than config.json; a relative path starts in the bundle
+    #[arg(long, value_name = "FILE", default_value = "config.json")]
+    config: PathBuf,
     /// The id of the container that would be made
     #[arg(long, default_value = "check")]
     id: String,
@@ -36,6 +39,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let request = Request {
         systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
         no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
+        config: args.config.clone(),
         ..Request::plain(parse_id(&args.id).map_err(during)?, absolute(&args.bundle, &cwd))
     };
     let mut found = look(&request, globals).map_err(during)?;

@@ -14,6 +14,9 @@ use super::make::{self, MakeArgs};
 pub struct Args {
     #[command(flatten)]
     make: MakeArgs,
+    /// Adopt no orphans of the container; create never does
+    #[arg(long)]
+    no_subreaper: bool,
 }
 
 /// Runs the command.

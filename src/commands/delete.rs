@@ -269,8 +269,11 @@ fn poststop(record: &Record, log: &Log) {
     }
     let state = lifecycle::state_document(record, Status::Stopped).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
+    let output = hooks::Output::open(&record.annotations);
+    let output = output.inspect_err(|failure| log.warning(&failure.to_string())).ok();
+    let around = hooks::Around { cwd: bundle.as_ref(), signals: None, output: output.as_ref() };
     for step in hooks::steps(&record.poststop, Moment::Poststop) {
-        if let Err(failure) = hooks::run_all(std::slice::from_ref(&step), &state, bundle.as_ref(), None) {
+        if let Err(failure) = hooks::run_all(std::slice::from_ref(&step), &state, &around) {
             log.warning(&failure.to_string());
         }
     }

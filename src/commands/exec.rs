@@ -109,8 +109,8 @@ fn launch(args: &Args, mut container: Container, globals: &Globals) -> Result<i3
     let mut findings = Findings::default();
     let filter = args.filter(&container)?;
     let plan = plan_exec::exec(&container.record, &process, filter, &request, &host, &mut findings);
-    make::judge(&findings, &plan, globals)
-        .map_err(|error| Error { message: error.message.replace("config.json: ", ""), ..error })?;
+    // They may be about the container's record or about a flag.
+    make::judge(&findings, &plan, "", globals)?;
     for warning in &plan.warnings {
         globals.log.warning(&warning.to_string());
     }

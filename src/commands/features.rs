@@ -66,9 +66,11 @@ fn document() -> Value {
         "annotations": {
             "io.github.rt.version": env!("CARGO_PKG_VERSION"),
             "io.github.rt.commit": env!("RT_COMMIT"),
-            "io.github.rt.checkpoint.enabled": "true"
+            "io.github.rt.checkpoint.enabled": "true",
+            // Who looks for the feature looks for this name (crun has it, too).
+            "org.opencontainers.runc.checkpoint.enabled": "true"
         },
         "potentiallyUnsafeConfigAnnotations":
-            [crate::cgroups::systemd::plan::ANNOTATION, crate::criu::plan::ANNOTATION, "run.oci.pidfd_receiver"]
+            crate::plan::annotations::honoured().collect::<Vec<_>>()
     })
 }

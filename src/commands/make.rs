@@ -128,7 +128,7 @@ pub fn preserved(asked: u32) -> Result<u32, Error> {
 /// Every problem of the configuration at once.
 pub fn prepare(request: &Request, globals: &Globals) -> Result<Prepared, Error> {
     let (prepared, _, findings) = interpret(request, globals)?;
-    judge(&findings, &prepared.plan, globals)?;
+    judge(&findings, &prepared.plan, &request.config.to_string_lossy(), globals)?;
     Ok(prepared)
 }
 
@@ -153,11 +153,11 @@ pub fn interpret(request: &Request, globals: &Globals) -> Result<(Prepared, Host
     Ok((Prepared { spec, plan }, host, findings))
 }
 
-/// Problems are errors, and so are warnings with `--strict`.
+/// Problems are errors, and so are warnings with `--strict`. `file` is what the configuration is called; empty if it is in no file.
 ///
 /// # Errors
 /// All of them.
-pub fn judge(findings: &Findings, plan: &Plan, globals: &Globals) -> Result<(), Error> {
+pub fn judge(findings: &Findings, plan: &Plan, file: &str, globals: &Globals) -> Result<(), Error> {
     for note in &findings.notes {
         globals.log.debug(|| note.to_string());
     }
@@ -165,7 +165,7 @@ pub fn judge(findings: &Findings, plan: &Plan, globals: &Globals) -> Result<(), 
     if globals.strict {
         problems.extend(plan.warnings.clone());
     }
-    if problems.is_empty() { Ok(()) } else { Err(Error::config("config.json", &problems)) }
+    if problems.is_empty() { Ok(()) } else { Err(Error::config(file, &problems)) }
 }
 
 /// Sockets of socket activation are named to the program as systemd would (sd_listen_fds(3)); it is the first process.

@@ -16,6 +16,9 @@ pub struct Args {
     /// The bundle
     #[arg(default_value = ".")]
     bundle: PathBuf,
+    /// Another file than config.json; a relative path starts in the bundle
+    #[arg(long, value_name = "FILE", default_value = "config.json")]
+    config: PathBuf,
     /// The id of the container that would be made
     #[arg(long, default_value = "ID")]
     id: String,
@@ -47,6 +50,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
         start,
         systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
         no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
+        config: args.config.clone(),
         ..Request::plain(parse_id(&args.id)?, absolute(&args.bundle, &cwd))
     };
     show(&request, globals, args.format).map_err(|error| error.during("plan"))

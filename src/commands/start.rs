@@ -120,5 +120,7 @@ pub fn poststart(record: &Record, signals: Option<&OwnedFd>) -> Result<(), Failu
     }
     let state = lifecycle::state_document(record, Status::Running).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
-    hooks::run_all(&hooks::steps(&record.poststart, Moment::Poststart), &state, bundle.as_ref(), signals)
+    let output = hooks::Output::open(&record.annotations)?;
+    let around = hooks::Around { cwd: bundle.as_ref(), signals, output: Some(&output) };
+    hooks::run_all(&hooks::steps(&record.poststart, Moment::Poststart), &state, &around)
 }

@@ -310,7 +310,9 @@ impl Init<'_> {
         }
         // The hooks of createContainer start in the rootfs, those of startContainer where the program does.
         let before_switch = steps.iter().all(|step| step.moment == hooks::Moment::CreateContainer);
-        hooks::run_all(steps, &self.state, self.root.as_ref().map(Root::fd).filter(|_| before_switch), None)
+        let cwd = self.root.as_ref().map(Root::fd).filter(|_| before_switch);
+        let around = hooks::Around { cwd, signals: None, output: Some(&self.handles.hook_output) };
+        hooks::run_all(steps, &self.state, &around)
     }
 
     fn process(&mut self, step: &ProcessStep) -> Result<(), Failure> {
@@ -430,6 +432,7 @@ impl Init<'_> {
             [self.link.as_ref().map(|link| link.as_fd().as_raw_fd()), self.handles.fifo.as_ref().map(AsRawFd::as_raw_fd)]
                 .into_iter()
                 .chain([Some(self.handles.procfs.as_raw_fd()), self.handles.listener.as_ref().map(AsRawFd::as_raw_fd)])
+                .chain(self.handles.hook_output.streams.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)))
                 .flatten()
                 .filter_map(|fd| u32::try_from(fd).ok())
                 .collect();

@@ -46,6 +46,8 @@ pub struct Handles {
     pub fifo: Option<OwnedFd>,
     /// A connection to the agent that gets the seccomp listener.
     pub listener: Option<OwnedFd>,
+    /// Files that get what hooks write.
+    pub hook_output: hooks::Output,
     /// The first process of the container that exec joins.
     pub container: Option<OwnedFd>,
     /// Its root directory.
@@ -65,6 +67,7 @@ impl Handles {
             namespaces: join::Opened::new(),
             fifo: None,
             listener: None,
+            hook_output: hooks::Output::default(),
             container: None,
             container_root: None,
             doors: Doors::default(),
@@ -287,6 +290,10 @@ impl Walk<'_> {
             }
             LauncherStep::ConnectListener { path } => {
                 self.launch.handles.listener = Some(socket::connect(path, libc::SOCK_STREAM)?);
+                Ok(())
+            }
+            LauncherStep::OpenHookOutput { stream, path } => {
+                self.launch.handles.hook_output.streams[*stream] = Some(hooks::Output::file(path)?);
                 Ok(())
             }
             LauncherStep::MakeNotifyFolder => self.make_notify_folder(),
@@ -612,7 +619,8 @@ impl Walk<'_> {
         self.record_that_hooks_begin()?;
         let state = self.launch.plan.hook_state("created", self.pid()?);
         let bundle = fs::openat(crate::sys::At::Cwd, &self.launch.plan.bundle, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        hooks::run_all(steps, &state, Some(&bundle), Some(&self.signals))
+        let output = Some(&self.launch.handles.hook_output);
+        hooks::run_all(steps, &state, &hooks::Around { cwd: Some(&bundle), signals: Some(&self.signals), output })
     }
 
     /// From here on the end of the container is the poststop hooks' business, too (runtime.md, "Lifecycle", steps 3 to 5).

@@ -139,9 +139,18 @@ pub fn goes_on_init(step: &InitStep) -> bool {
 pub fn examine(step: &LauncherStep) -> Result<(), Failure> {
     match step {
         LauncherStep::ConnectConsole { path } | LauncherStep::ConnectListener { path } => Ok(socket(path)?),
+        LauncherStep::OpenHookOutput { path, .. } => Ok(appendable(path)?),
         LauncherStep::Hooks(steps) => hooks::examine_all(steps),
         LauncherStep::MoveNetDevice(device) => netdev::examine(device),
         _ => Ok(()),
+    }
+}
+
+/// A file that can be written to, or a folder in which it can be made.
+fn appendable(path: &Path) -> CallResult<()> {
+    match fs::faccessat(At::Cwd, path, libc::W_OK) {
+        Err(error) if error.is(libc::ENOENT) => fs::faccessat(At::Cwd, path.parent().unwrap_or(path), libc::W_OK | libc::X_OK),
+        other => other,
     }
 }
 

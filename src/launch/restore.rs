@@ -188,7 +188,8 @@ impl HostSide<'_> {
                 LauncherStep::Hooks(steps) => {
                     let flags = libc::O_PATH | libc::O_DIRECTORY;
                     let bundle = fs::openat(At::Cwd, &self.plan.bundle, flags, 0)?;
-                    hooks::run_all(steps, &state, Some(&bundle), None)
+                    let output = hooks::Output::open(&self.plan.annotations)?;
+                    hooks::run_all(steps, &state, &hooks::Around { cwd: Some(&bundle), signals: None, output: Some(&output) })
                 }
                 _ => Ok(()),
             };

@@ -16,9 +16,10 @@ use crate::resctrl;
 use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountKind, OpenedBy};
 use crate::rootfs::{RootfsStep, plan::RootfsPlan};
-use crate::seccomp::{self, Filter};
-use crate::spec::{Field, Hooks, Linux, Spec};
+use crate::seccomp::Filter;
+use crate::spec::{Field, Hooks, Linux, Spec, StringMap};
 
+use super::annotations;
 use super::common::{
     check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, for_the_bridge, getting_ready,
 };
@@ -55,8 +56,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         },
         findings,
     );
-    let field = Field::new("linux.seccomp");
-    let seccomp = linux.seccomp.as_ref().and_then(|config| seccomp::plan::plan(config, &field, findings));
+    let seccomp = annotations::filter(&spec.annotations, linux.seccomp.as_ref(), findings);
+    let keep_groups = annotations::keeps_groups(&spec.annotations);
     let gid_method = maps.iter().find(|map| map.which == crate::namespaces::idmap::Which::Gid).map(|map| map.method);
     let process = spec.process.as_ref().map(|process| {
         let input = process_plan::Input {
@@ -72,6 +73,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
             preserve_fds: request.preserve_fds,
             keyring: request.keyring(),
             exec: false,
+            keep_groups,
         };
         process_plan::plan(&input, findings)
     });
@@ -102,6 +104,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         terminal,
         seccomp: seccomp.as_ref(),
         resctrl: resctrl.as_ref(),
+        annotations: &spec.annotations,
+        keep_groups,
         pidfd_socket: connect_pidfd_socket(request, Some(&spec.annotations)),
     };
     Plan {
@@ -211,6 +215,8 @@ struct Parts<'a> {
     terminal: bool,
     seccomp: Option<&'a Filter>,
     resctrl: Option<&'a resctrl::ResctrlPlan>,
+    annotations: &'a StringMap,
+    keep_groups: bool,
     pidfd_socket: Option<Planned<LauncherStep>>,
 }
 
@@ -353,8 +359,23 @@ impl Parts<'_> {
             steps.push(flag(LauncherStep::ConnectConsole { path: path.clone() }, "--console-socket"));
         }
         steps.extend(self.pidfd_socket.clone());
-        steps.extend(connect_listener(self.seccomp));
+        steps.extend(self.hook_output());
+        steps.extend(connect_listener(self.seccomp, self.annotations));
         steps
+    }
+
+    /// Where hooks write to: opened once, because those of the container cannot reach it any more.
+    fn hook_output(&self) -> Vec<Planned<LauncherStep>> {
+        let before_start = Moment::ALL.iter().filter(|moment| !matches!(moment, Moment::Poststart | Moment::Poststop));
+        if before_start.into_iter().all(|moment| moment.of(self.hooks).is_empty()) {
+            return Vec::new();
+        }
+        let named = annotations::hook_output(self.annotations).into_iter().enumerate();
+        let step = |(stream, named): (usize, Option<(&'static str, &std::path::Path)>)| {
+            let (key, path) = named?;
+            Some(Planned::new(LauncherStep::OpenHookOutput { stream, path: path.to_owned() }, annotations::field(key)))
+        };
+        named.filter_map(step).collect()
     }
 
     fn clone_step(&self) -> Planned<LauncherStep> {
@@ -448,7 +469,7 @@ impl Parts<'_> {
         let mut namespace = |step: NamespaceStep, origin: Origin| steps.push(Planned::new(InitStep::Namespace(step), origin));
         if self.namespaces.has(Kind::User) {
             let (uid, gid) = self.root_ids;
-            namespace(NamespaceStep::BecomeRoot { uid, gid, drop_groups: true }, user());
+            namespace(NamespaceStep::BecomeRoot { uid, gid, drop_groups: !self.keep_groups }, user());
         }
         if self.namespaces.is_new(Kind::Network) {
             namespace(NamespaceStep::LoopbackUp, self.field(Kind::Network));

@@ -7,6 +7,7 @@ use crate::process::{ProcessStep, plan as process_plan};
 use crate::seccomp::Filter;
 use crate::spec::{Field, StringMap};
 
+use super::annotations::{self, PIDFD_RECEIVER};
 use super::request::Request;
 use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Planned, StartSignal};
 
@@ -44,14 +45,11 @@ pub(super) fn for_the_bridge(process: &mut process_plan::ProcessPlan) -> Option<
 }
 
 /// The agent of a seccomp listener is on the host: init could not reach it any more.
-pub(super) fn connect_listener(filter: Option<&Filter>) -> Option<Planned<LauncherStep>> {
+pub(super) fn connect_listener(filter: Option<&Filter>, annotations: &StringMap) -> Option<Planned<LauncherStep>> {
     let listener = filter.and_then(|filter| filter.listener.as_ref())?;
     let step = LauncherStep::ConnectListener { path: PathBuf::from(&listener.path) };
-    Some(Planned::new(step, Field::new("linux.seccomp.listenerPath")))
+    Some(Planned::new(step, annotations::receiver_field(annotations, &listener.path)))
 }
-
-/// The annotation with the path of a socket that gets init's pidfd, as crun reads it.
-const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 
 /// Who gets init's pidfd, and who says so: the flag wins over the annotation, which is about the first process only.
 pub(super) fn connect_pidfd_socket(request: &Request, annotations: Option<&StringMap>) -> Option<Planned<LauncherStep>> {
@@ -60,7 +58,7 @@ pub(super) fn connect_pidfd_socket(request: &Request, annotations: Option<&Strin
     }
     let path = annotations?.get(PIDFD_RECEIVER).filter(|path| !path.is_empty())?;
     let step = LauncherStep::ConnectPidfdSocket { path: PathBuf::from(path) };
-    Some(Planned::new(step, Field::new("annotations").entry(PIDFD_RECEIVER)))
+    Some(Planned::new(step, annotations::field(PIDFD_RECEIVER)))
 }
 
 /// The end of the launcher's list, the same for every kind of plan. `pidfd` says who asked for the pidfd, if anybody did.

@@ -10,7 +10,7 @@ pub const WARNINGS: &str = "io.github.rt.warnings";
 /// Checks the version and the annotations, and warns about what means nothing on Linux.
 pub fn check(spec: &Spec, findings: &mut Findings) {
     version(spec.oci_version.as_deref(), findings);
-    annotations(spec, findings);
+    super::annotations::check(&spec.annotations, findings);
     let foreign =
         [("windows", spec.windows), ("solaris", spec.solaris), ("vm", spec.vm), ("zos", spec.zos), ("freebsd", spec.freebsd)];
     for (name, _) in foreign.iter().filter(|(_, there)| there.is_some()) {
@@ -51,18 +51,6 @@ fn parse(version: &str) -> Option<(u32, u32)> {
     match numbers.split('.').map(number).collect::<Option<Vec<u32>>>()?[..] {
         [major, minor, _] => Some((major, minor)),
         _ => None,
-    }
-}
-
-/// config.md, "Annotations": keys are not empty. One key is this runtime's own.
-fn annotations(spec: &Spec, findings: &mut Findings) {
-    let field = Field::new("annotations");
-    for key in spec.annotations.keys() {
-        match key.as_str() {
-            "" => findings.problem(field.entry(key), "expected a key that is not empty"),
-            WARNINGS => findings.warning(field.entry(key), "replaced: this runtime keeps its warnings there"),
-            _ => {}
-        }
     }
 }
 

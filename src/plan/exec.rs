@@ -10,6 +10,7 @@ use crate::seccomp::Filter;
 use crate::spec::{Field, IdMapping, Linux, Process};
 use crate::state::Record;
 
+use super::annotations;
 use super::common::{
     check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, for_the_bridge, getting_ready,
 };
@@ -41,6 +42,7 @@ pub fn exec(
         preserve_fds: request.preserve_fds,
         keyring: record.keyring.clone(),
         exec: true,
+        keep_groups: annotations::keeps_groups(&record.annotations),
     };
     let mut parts = process_plan::plan(&input, findings);
     let oom_score = for_the_bridge(&mut parts);
@@ -56,7 +58,7 @@ pub fn exec(
         topology: Topology::Bridged,
         launcher: exec_launcher(record, process, request, cgroups, seccomp.as_ref(), &parts),
         bridge: exec_bridge(&namespaces, cgroups, oom_score),
-        init: exec_init(&namespaces, maps, &parts, request.start),
+        init: exec_init(&namespaces, maps, !input.keep_groups, &parts, request.start),
         process: Some(process.clone()),
         cgroup: cgroups::CgroupPlan::default(),
         resctrl: None,
@@ -94,7 +96,7 @@ fn exec_launcher(
     let pidfd_socket = connect_pidfd_socket(request, None);
     let pidfd = pidfd_socket.as_ref().map(|planned| planned.origin.clone());
     steps.extend(pidfd_socket);
-    steps.extend(connect_listener(seccomp));
+    steps.extend(connect_listener(seccomp, &record.annotations));
     steps.extend(parts.initial_affinity.clone().map(|planned| planned.into_step(LauncherStep::CpuAffinity)));
     let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup: cgroups.v2, hidden: false, bridge: true };
     steps.push(container(step));
@@ -134,12 +136,13 @@ fn exec_bridge(namespaces: &Namespaces, cgroups: Cgroups, oom_score: Option<Plan
 fn exec_init(
     namespaces: &Namespaces,
     maps: (&Vec<IdMapping>, &Vec<IdMapping>),
+    drop_groups: bool,
     parts: &process_plan::ProcessPlan,
     start: StartSignal,
 ) -> Vec<Planned<InitStep>> {
     let mut steps = Vec::new();
     if namespaces.has(Kind::User) {
-        let step = NamespaceStep::BecomeRoot { uid: root_id(maps.0), gid: root_id(maps.1), drop_groups: true };
+        let step = NamespaceStep::BecomeRoot { uid: root_id(maps.0), gid: root_id(maps.1), drop_groups };
         steps.push(default(InitStep::Namespace(step), "exec joins the container"));
     }
     if !namespaces.has(Kind::Mount) {

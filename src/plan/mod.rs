@@ -3,6 +3,7 @@
 //! All interpretation of the specification happens here and in the `plan.rs` of the areas, once, and without a system call: a plan
 //! can be made for any machine ([`crate::host::Host`] is data), printed, and compared.
 
+pub mod annotations;
 pub mod build;
 mod common;
 pub mod document;
@@ -192,6 +193,13 @@ pub enum LauncherStep {
     /// Connects to the agent that gets the seccomp listener.
     ConnectListener {
         /// Where its socket is.
+        path: PathBuf,
+    },
+    /// Opens a file for what hooks write, which it is appended to.
+    OpenHookOutput {
+        /// 0: standard output, 1: standard error.
+        stream: usize,
+        /// Where it is.
         path: PathBuf,
     },
     /// Makes the folder of the notify socket.
@@ -425,6 +433,9 @@ impl fmt::Display for LauncherStep {
             Self::OpenNamespace { kind, path } => write!(f, "open {kind} namespace {}", path.display()),
             Self::ConnectConsole { path } => write!(f, "connect to console socket {}", path.display()),
             Self::ConnectPidfdSocket { path } => write!(f, "connect to pidfd socket {}", path.display()),
+            Self::OpenHookOutput { stream, path } => {
+                write!(f, "open {} for what hooks say on standard {}", path.display(), ["output", "error"][*stream % 2])
+            }
             Self::ConnectListener { path } => write!(f, "connect to the seccomp agent at {}", path.display()),
             Self::MakeNotifyFolder => write!(f, "make the folder of the notify socket"),
             Self::MakeFifo => write!(f, "make the start fifo"),

@@ -145,6 +145,7 @@ impl Maker<'_> {
             LauncherStep::MakeFilesystem { kind, .. } if !harmless(kind) => Instead::Nothing,
             LauncherStep::ConnectConsole { .. }
             | LauncherStep::ConnectListener { .. }
+            | LauncherStep::OpenHookOutput { .. }
             | LauncherStep::MakeCgroups
             | LauncherStep::MoveNetDevice(_)
             | LauncherStep::Hooks(_) => Instead::Examine,

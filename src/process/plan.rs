@@ -46,6 +46,8 @@ pub struct Input<'a> {
     pub keyring: Option<String>,
     /// A container that runs already: nothing is made in it.
     pub exec: bool,
+    /// The caller's supplementary groups stay, and the config's are not set.
+    pub keep_groups: bool,
 }
 
 /// The steps of init.
@@ -255,6 +257,12 @@ fn user(input: &Input<'_>, findings: &mut Findings) -> UserStep {
     let list = field.key("additionalGids");
     let groups: Vec<u32> =
         user.additional_gids.iter().enumerate().map(|(index, gid)| id(list.index(index), *gid, input.gid_mappings)).collect();
+    if input.keep_groups {
+        if !groups.is_empty() {
+            findings.note(list, "not set: the caller's groups stay (annotations)");
+        }
+        return UserStep { uid, gid, groups: None };
+    }
     let allowed = match input.gid_method {
         // What is denied in the caller's user namespace is denied in those below, too (user_namespaces(7)).
         _ if input.host.setgroups_denied => false,

@@ -172,6 +172,7 @@ fn switch(input: &Input<'_>, own_mounts: bool) -> Planned<RootfsStep> {
 
 fn mounts(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
     let label = lsm::plan::mount_label(input.linux.mount_label.as_deref(), input.host, findings);
+    let label = label.map(|label| (crate::plan::annotations::mount_context(&input.spec.annotations, findings), label));
     for (index, mount) in input.spec.mounts.iter().enumerate() {
         let field = Field::new("mounts").index(index);
         if let Some(step) = mount_step(input, index, mount, label, &field, findings) {
@@ -184,7 +185,7 @@ fn mount_step(
     input: &Input<'_>,
     index: usize,
     mount: &Mount,
-    label: Option<&str>,
+    label: Option<(&str, &str)>,
     field: &Field,
     findings: &mut Findings,
 ) -> Option<MountStep> {
@@ -227,7 +228,7 @@ fn mount_step(
         copy_up: parsed.copy_up,
         plain_destination: !is_bind && matches!(fstype, "proc" | "sysfs"),
         id_map,
-        root_label: label.filter(|_| !is_bind && lsm::plan::has_its_root_labelled(fstype)).map(str::to_owned),
+        root_label: label.filter(|_| !is_bind && lsm::plan::has_its_root_labelled(fstype)).map(|(_, label)| label.to_owned()),
     })
 }
 
@@ -277,7 +278,13 @@ fn check_mappable(kind: &MountKind, field: &Field, findings: &mut Findings) {
     }
 }
 
-fn filesystem(mount: &Mount, parsed: &Parsed, label: Option<&str>, field: &Field, findings: &mut Findings) -> Option<MountKind> {
+fn filesystem(
+    mount: &Mount,
+    parsed: &Parsed,
+    label: Option<(&str, &str)>,
+    field: &Field,
+    findings: &mut Findings,
+) -> Option<MountKind> {
     let Some(fstype) = mount.r#type.as_deref().filter(|kind| !kind.is_empty() && *kind != "none") else {
         findings.problem(field.key("type"), "missing; expected a filesystem type, or bind or rbind among the options");
         return None;
@@ -288,8 +295,8 @@ fn filesystem(mount: &Mount, parsed: &Parsed, label: Option<&str>, field: &Field
     let source = mount.source.clone().filter(|source| !source.is_empty());
     let mut data = parsed.data.clone();
     let labelled = data.iter().any(|(key, _)| key.ends_with("context"));
-    if let Some(label) = label.filter(|_| !labelled && lsm::plan::takes_label(fstype)) {
-        data.push(("context".to_owned(), Some(label.to_owned())));
+    if let Some((option, label)) = label.filter(|_| !labelled && lsm::plan::takes_label(fstype)) {
+        data.push((option.to_owned(), Some(label.to_owned())));
     }
     Some(MountKind::Filesystem { fstype: fstype.to_owned(), source, superblock: parsed.superblock.clone(), data })
 }

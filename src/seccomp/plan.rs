@@ -91,7 +91,8 @@ const ACTIONS: &[(&str, u32, bool)] = &[
     ("SCMP_ACT_NOTIFY", libc::SECCOMP_RET_USER_NOTIF, false),
 ];
 
-const NOTIFY: &str = "SCMP_ACT_NOTIFY";
+/// The action that asks an agent.
+pub const NOTIFY: &str = "SCMP_ACT_NOTIFY";
 
 const OPERATORS: &[(&str, Op)] = &[
     ("SCMP_CMP_NE", Op::Ne),
