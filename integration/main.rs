@@ -47,6 +47,7 @@ mod fields;
 mod generate;
 mod hierarchy;
 mod hooks;
+mod hot;
 mod idmap;
 mod kernel;
 mod leftovers;
@@ -94,6 +95,7 @@ const ALL: &[&[runner::Test]] = &[
     words::TESTS,
     terminal::TESTS,
     hooks::TESTS,
+    hot::TESTS,
     cgroups::TESTS,
     resources::TESTS,
     effects::TESTS,

@@ -14,6 +14,7 @@ pub mod kill;
 pub mod list;
 pub mod make;
 pub mod matching;
+pub mod mounts;
 pub mod pause;
 pub mod plan;
 pub mod ps;
@@ -123,6 +124,7 @@ enum Command {
     Events(events::Args),
     Checkpoint(Box<checkpoint::Args>),
     Restore(Box<restore::Args>),
+    Mounts(mounts::Args),
     Pause(pause::PauseArgs),
     Resume(pause::ResumeArgs),
     Spec(spec::Args),
@@ -195,6 +197,7 @@ impl Cli {
             Command::Events(args) => events::run(&args, globals),
             Command::Checkpoint(args) => checkpoint::run(&args, globals),
             Command::Restore(args) => restore::run(&args, globals),
+            Command::Mounts(args) => mounts::run(&args, globals),
             Command::Pause(args) => pause::pause(&args, globals),
             Command::Resume(args) => pause::resume(&args, globals),
             Command::Spec(args) => spec::run(&args),

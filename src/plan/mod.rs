@@ -7,6 +7,7 @@ pub mod build;
 mod common;
 pub mod document;
 pub mod exec;
+pub mod mounts;
 pub mod print;
 pub mod rehearsal;
 pub mod request;

@@ -266,13 +266,13 @@ pub fn map_ids(mount: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> Result<
     })
 }
 
-fn finish(step: &MountStep, detached: &OwnedFd, target: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn finish(step: &MountStep, detached: &OwnedFd, target: &OwnedFd) -> Result<(), Failure> {
     change(detached, step.all, true)?;
     call::move_mount(detached, target)?;
     propagate(detached, &step.propagation)
 }
 
-fn change(mount: &OwnedFd, change: Change, recursive: bool) -> Result<(), Failure> {
+pub(super) fn change(mount: &OwnedFd, change: Change, recursive: bool) -> Result<(), Failure> {
     if change.is_empty() {
         return Ok(());
     }

@@ -180,7 +180,8 @@ fn mounts(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
     }
 }
 
-fn mount_step(
+/// The step of one entry of `mounts`.
+pub fn mount_step(
     input: &Input<'_>,
     index: usize,
     mount: &Mount,
