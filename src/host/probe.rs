@@ -142,7 +142,7 @@ fn filesystems() -> Option<Vec<String>> {
 }
 
 /// Where a program is that would be run.
-fn program(name: &str) -> Option<PathBuf> {
+pub(super) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let runs =
         |file: &PathBuf| std::fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);

@@ -3,6 +3,7 @@
 //! All interpretation of the specification happens here and in the `plan.rs` of the areas, once, and without a system call: a plan
 //! can be made for any machine ([`crate::host::Host`] is data), printed, and compared.
 
+pub mod automatic;
 pub mod build;
 mod common;
 pub mod document;
