@@ -123,7 +123,7 @@ fn mapped_mounts(host: &Host) -> Value {
     if !host.privileged() {
         return Value::Null;
     }
-    let whole = |path: &str| mounts::open_source(Path::new(path), false);
+    let whole = |path: &str| mounts::open_source(Path::new(path), false, true);
     let tmpfs = MountKind::Filesystem { fstype: "tmpfs".to_owned(), source: None, superblock: Vec::new(), data: Vec::new() };
     json!({ "/": whole("/").ok().and_then(|mount| mappable(&mount)), "tmpfs": mounts::detached(&tmpfs, 0).ok().and_then(|mount| mappable(&mount)) })
 }

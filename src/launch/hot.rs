@@ -113,7 +113,9 @@ fn at(step: &MountStep, failure: Failure) -> Failure {
 
 fn open_on_the_host(step: &MountStep, sources: &mut Sources, procfs: &ProcFs) -> Result<(), Failure> {
     let detached = match &step.kind {
-        MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => mounts::open_source(source, *recursive)?,
+        MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => {
+            mounts::open_source(source, *recursive, step.links.of_source_followed())?
+        }
         kind @ MountKind::Filesystem { .. } if step.id_map.is_some() => mounts::detached(kind, 0)?,
         _ => return Ok(()),
     };
@@ -208,7 +210,7 @@ fn enter(place: &Place<'_>, steps: &[MountStep], sources: &mut Sources) -> Resul
     }
     for step in binds {
         if let MountKind::Bind { source, recursive, .. } = &step.kind {
-            let opened = mounts::open_source(source, *recursive).doing(|| step);
+            let opened = mounts::open_source(source, *recursive, step.links.of_source_followed()).doing(|| step);
             sources.insert(step.index, opened.map_err(|failure| at(step, failure))?);
         }
     }

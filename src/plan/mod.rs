@@ -152,6 +152,9 @@ pub enum LauncherStep {
         path: PathBuf,
         /// With all mounts below.
         recursive: bool,
+        /// What a symbolic link leads to, not the link.
+        #[serde(skip_serializing_if = "Clone::clone")]
+        follow: bool,
     },
     /// Makes the filesystem of a mount with the caller's rights.
     MakeFilesystem {
@@ -173,6 +176,9 @@ pub enum LauncherStep {
         index: usize,
         /// Where it is.
         path: PathBuf,
+        /// What a symbolic link leads to, not the link.
+        #[serde(skip_serializing_if = "Clone::clone")]
+        follow: bool,
     },
     /// Opens a namespace to be joined and checks its type.
     OpenNamespace {
@@ -417,7 +423,9 @@ impl fmt::Display for LauncherStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OpenRootfs { path } => write!(f, "open rootfs {}", path.display()),
-            Self::OpenSource { path, .. } => write!(f, "open mount source {}", path.display()),
+            Self::OpenSource { path, follow, .. } => {
+                write!(f, "open mount source {}{}", path.display(), if *follow { "" } else { ", a link itself" })
+            }
             Self::MakeFilesystem { index, kind: MountKind::Filesystem { fstype, .. } } => {
                 write!(f, "make the {fstype} of mounts[{index}]")
             }

@@ -136,6 +136,9 @@ fn check(step: &MountStep, mount: &Mount, field: &Field, findings: &mut Findings
             let text = "tmpcopyup: expected it in config.json, because a running container can change what is copied";
             Some((field.key("options"), text.to_owned()))
         }
+        MountKind::Bind { .. } if step.links.copy => {
+            Some((field.key("options"), "copy-symlink: expected it in config.json, because it mounts nothing".to_owned()))
+        }
         MountKind::Filesystem { .. } | MountKind::Bind { .. } => None,
     };
     if let Some((field, text)) = refused {

@@ -11,7 +11,7 @@ use crate::sys::mount::umount2;
 use crate::sys::{CallResult, fs};
 
 use super::mounts;
-use super::root::{InRoot, MountPoint, Root};
+use super::root::{InRoot, Root};
 use super::steps::MountStep;
 
 /// A mount that was added to a container.
@@ -53,8 +53,7 @@ pub fn attach(
     procfs: &ProcFs,
     host_groups: &[String],
 ) -> Result<Added, Failure> {
-    let kind = if fs::fstat(detached)?.is_dir() { MountPoint::Directory } else { MountPoint::File };
-    let target = root.mount_point(&step.destination, kind)?;
+    let target = mounts::bind_target(step, root, fs::fstat(detached)?.is_dir())?;
     if KERNEL_S.contains(&fs::fstatfs(&target)?.magic) {
         let text = format!("{} leads to a filesystem of the kernel's; expected a place of the container's own", step.destination);
         return Err(Failure::because(text));
