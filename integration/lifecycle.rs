@@ -31,6 +31,8 @@ tests! {
         an_id_is_usable_again_after_delete,
         init_belongs_to_the_caller_of_create,
         stopped_while_nobody_has_reaped_init,
+        init_is_a_child_of_the_caller_s_subreaper,
+        the_start_fifo_has_the_name_that_tools_expect,
         a_container_without_a_process_is_made_and_removed,
         a_signal_right_after_start_finds_its_handler,
         creating_is_seen_from_another_process,
@@ -40,6 +42,9 @@ tests! {
         a_bundle_that_is_its_own_root,
     }
     Root { a_lost_config_json_does_not_matter_to_delete }
+    Root {
+        run_adopts_orphans_of_the_container,
+    }
 }
 
 fn statuses_from_created_to_gone(ctx: &Ctx) -> Outcome {
@@ -245,6 +250,49 @@ fn stopped_while_nobody_has_reaped_init(ctx: &Ctx) -> Outcome {
     );
     let state = ctx.command(&[ctx.probe().as_str(), "subreaper", "sh", "-c", &script]).run().ok().json();
     assert_eq!(state["status"], "stopped", "{state}");
+    Pass
+}
+
+/// As conmon and the shim wait for it.
+fn init_is_a_child_of_the_caller_s_subreaper(ctx: &Ctx) -> Outcome {
+    let container = ctx.container(ctx.bundle(|_| {}));
+    let script = format!(
+        "{0} --root {1} create --pid-file {4} --bundle {2} {3} && echo $PPID && grep PPid /proc/$(cat {4})/status",
+        ctx.runtime().display(),
+        ctx.path("state"),
+        container.bundle.path(),
+        container.id,
+        ctx.path("pid")
+    );
+    let output = ctx.command(&[ctx.probe().as_str(), "subreaper", "sh", "-c", &script]).run().ok();
+    let words: Vec<&str> = output.stdout.split_whitespace().collect();
+    assert_eq!((words[1], words[2]), ("PPid:", words[0]), "{output}");
+    Pass
+}
+
+/// Where the container has the host's processes, `run` waits for those whose parents have ended; with the flag they are somebody else's.
+fn run_adopts_orphans_of_the_container(ctx: &Ctx) -> Outcome {
+    let container = ctx.container(ctx.bundle(|c| {
+        config::without_namespace(c, "pid");
+        config::shell(c, "(sh -c 'sleep 0.3; grep PPid /proc/$$/status' &); sleep 0.8");
+    }));
+    for (flags, adopted) in [(&[][..], true), (&["--no-subreaper"][..], false)] {
+        let running = container.run_command(flags).spawn();
+        let pid = running.pid();
+        let output = running.wait().ok();
+        assert_eq!(output.text().ends_with(&format!("\t{pid}")), adopted, "{pid}: {output}");
+    }
+    Pass
+}
+
+/// exec.fifo in the container's folder, as long as it waits for start.
+fn the_start_fifo_has_the_name_that_tools_expect(ctx: &Ctx) -> Outcome {
+    use std::os::unix::fs::FileTypeExt;
+    let container = ctx.create(|_| {});
+    let fifo = ctx.state_root().join(&container.id).join("exec.fifo");
+    assert!(std::fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+    container.start().ok();
+    assert!(!fifo.exists());
     Pass
 }
 

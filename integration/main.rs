@@ -48,6 +48,7 @@ mod fields;
 mod generate;
 mod hierarchy;
 mod hooks;
+mod hot;
 mod idmap;
 mod kernel;
 mod leftovers;
@@ -98,6 +99,7 @@ const ALL: &[&[runner::Test]] = &[
     terminal::TESTS,
     hooks::TESTS,
     annotations::TESTS,
+    hot::TESTS,
     cgroups::TESTS,
     resources::TESTS,
     effects::TESTS,

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::config;
 use crate::ctx::{Ctx, status};
-use crate::runner::Outcome::{self, Pass};
+use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
     Both {
@@ -33,6 +33,8 @@ tests! {
         preserved_descriptors_arrive,
         a_preserved_descriptor_that_is_closed_is_refused,
         listen_fds_are_passed_on,
+        listen_fds_of_another_process_are_not,
+        a_session_keyring_of_its_own,
         the_program_leads_a_session,
         a_script_runs_by_its_interpreter,
         a_personality_is_set,
@@ -228,6 +230,36 @@ fn listen_fds_are_passed_on(ctx: &Ctx) -> Outcome {
     let container = ctx.container(ctx.bundle(|c| config::shell(c, "cat <&3; echo $LISTEN_FDS $LISTEN_PID")));
     let open = format!("echo three > {0}; exec 3<{0}; export LISTEN_FDS=1 LISTEN_PID=$$", ctx.path("file"));
     assert_eq!(container.run_command(&[]).after(&open).run().ok().lines(), ["three", "1 1"]);
+    Pass
+}
+
+/// sd_listen_fds(3): the variables are about the process that LISTEN_PID names.
+fn listen_fds_of_another_process_are_not(ctx: &Ctx) -> Outcome {
+    let script = "ls /proc/self/fd/3 2>&1 | grep -c 'No such'; echo fds=$LISTEN_FDS pid=$LISTEN_PID names=$LISTEN_FDNAMES";
+    let container = ctx.container(ctx.bundle(|c| config::shell(c, script)));
+    let open = |pid| format!("exec 3</etc; export LISTEN_FDS=1 LISTEN_FDNAMES=web LISTEN_PID={pid}");
+    if ctx.is_rt() {
+        assert_eq!(container.run_command(&[]).after(&open("1")).run().ok().lines()[1], "fds= pid= names=");
+    }
+    let output = container.run_command(&[]).after(&open("$$")).run().ok();
+    assert_eq!(output.lines()[1], "fds=1 pid=1 names=web", "{output}");
+    Pass
+}
+
+/// keyrings(7): it is called as engines expect; with the flag it is the caller's, whose name is another.
+fn a_session_keyring_of_its_own(ctx: &Ctx) -> Outcome {
+    if !std::path::Path::new("/proc/keys").exists() {
+        return Skip("this kernel shows no keys".to_owned());
+    }
+    let container = ctx.container(ctx.bundle(|c| {
+        c["linux"]["maskedPaths"] = json!([]);
+        config::shell(c, "cat /proc/keys");
+    }));
+    let name = format!("_ses.{}", container.id);
+    let output = container.run().ok();
+    assert!(output.stdout.contains(&name), "{name}: {output}");
+    let output = container.run_command(&["--no-new-keyring"]).run().ok();
+    assert!(!output.stdout.contains(&name), "{name}: {output}");
     Pass
 }
 

@@ -39,6 +39,8 @@ tests! {
         the_old_root_is_gone,
         no_mount_is_left_on_the_host,
         a_later_mount_covers_dev,
+        a_link_as_the_source_is_copied,
+        links_of_a_bind_mount_are_not_followed,
         the_option_defaults_means_nothing,
     }
     Root {
@@ -470,5 +472,55 @@ fn no_pivot_works(ctx: &Ctx) -> Outcome {
     let container = ctx.container(ctx.bundle(|c| config::shell(c, &format!("ls /bin/busybox {secret}"))));
     let output = container.run_command(&["--no-pivot"]).run();
     assert_eq!(output.text(), "/bin/busybox", "{output}");
+    Pass
+}
+
+/// crun's `copy-symlink`.
+fn a_link_as_the_source_is_copied(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the option is crun's");
+    let source = ctx.host_dir("source", "file", "x");
+    std::os::unix::fs::symlink("to/nowhere", format!("{source}/link")).unwrap();
+    let link = format!("{source}/link");
+    let script = "readlink /new/link; readlink /same; cat /plain; grep -c -e /new -e /same /proc/self/mountinfo";
+    let container = ctx.container(ctx.bundle(|c| {
+        config::shell(c, script);
+        config::mount(c, "bind", &link, "/new/link", &["bind", "copy-symlink"]);
+        config::mount(c, "bind", &link, "/same", &["rbind", "ro", "copy-symlink"]);
+        config::mount(c, "bind", &format!("{source}/file"), "/plain", &["bind", "copy-symlink"]);
+    }));
+    std::os::unix::fs::symlink("to/nowhere", container.bundle.rootfs("/same")).unwrap();
+    assert_eq!(container.run().stdout, "to/nowhere\nto/nowhere\nx0\n");
+    // What is there already and is something else stays.
+    let other = ctx.container(ctx.bundle(|c| config::mount(c, "bind", &link, "/other", &["bind", "copy-symlink"])));
+    std::os::unix::fs::symlink("elsewhere", other.bundle.rootfs("/other")).unwrap();
+    other.run().refused("/other is a link to \"elsewhere\" already; expected one to \"to/nowhere\"");
+    let file = ctx.container(ctx.bundle(|c| config::mount(c, "bind", &link, "/etc/passwd", &["bind", "copy-symlink"])));
+    file.run().refused("/etc/passwd is there already; expected nothing, or a link to \"to/nowhere\"");
+    let both = ctx.bundle(|c| config::mount(c, "bind", &link, "/x", &["bind", "copy-symlink", "dest-nofollow"]));
+    let said = "config.json: mounts[7].options: copy-symlink and dest-nofollow; expected one of them, because a copied link is not mounted on anything";
+    ctx.rt(&["plan", both.path()]).refused(said);
+    let tmpfs = ctx.bundle(|c| config::mount(c, "tmpfs", "tmpfs", "/x", &["dest-nofollow"]));
+    let plan = ctx.rt(&["plan", tmpfs.path()]).ok();
+    assert!(plan.stdout.contains("mounts[7].options: dest-nofollow means nothing but on a bind mount and is left out"), "{plan}");
+    Pass
+}
+
+/// crun's `src-nofollow` and `dest-nofollow`.
+fn links_of_a_bind_mount_are_not_followed(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the options are crun's");
+    let source = ctx.host_dir("source", "file", "host");
+    std::os::unix::fs::symlink("/etc/inside", format!("{source}/link")).unwrap();
+    let container = ctx.container(ctx.bundle(|c| {
+        config::shell(c, "readlink /bound; cat /bound; readlink /to; cat /to /etc/inside; cat /followed");
+        config::mount(c, "bind", &format!("{source}/link"), "/bound", &["bind", "src-nofollow"]);
+        config::mount(c, "bind", &format!("{source}/file"), "/to", &["bind", "dest-nofollow"]);
+        config::mount(c, "bind", &format!("{source}/file"), "/followed", &["bind"]);
+    }));
+    fs::write(container.bundle.rootfs("/etc/inside"), "container").unwrap();
+    fs::write(container.bundle.rootfs("/etc/target"), "target").unwrap();
+    std::os::unix::fs::symlink("/etc/inside", container.bundle.rootfs("/to")).unwrap();
+    std::os::unix::fs::symlink("/etc/target", container.bundle.rootfs("/followed")).unwrap();
+    // A link that is mounted leads where it leads in the container; a link that is mounted on is hidden, and what it led to is not.
+    assert_eq!(container.run().stdout, "/etc/inside\ncontainerhostcontainerhost");
     Pass
 }

@@ -17,7 +17,9 @@ tests! {
         additional_groups_of_the_subordinate_range,
         a_foreign_id_is_not_mapped,
         additional_groups_need_a_mapping,
-        without_a_user_namespace_it_is_refused,
+        without_a_user_namespace_one_is_made,
+        the_config_of_rt_spec_runs_as_it_is,
+        without_helpers_the_own_id_is_the_process_s,
         limits_without_delegation_do_not_stop_it,
         the_host_s_network_with_sys_bound,
         the_state_root_is_below_xdg_runtime_dir,
@@ -109,12 +111,72 @@ fn additional_groups_need_a_mapping(ctx: &Ctx) -> Outcome {
     Pass
 }
 
-fn without_a_user_namespace_it_is_refused(ctx: &Ctx) -> Outcome {
-    ctx.run(|c| {
-        config::without_namespace(c, "user");
-        c["linux"].as_object_mut().unwrap().retain(|key, _| !key.ends_with("Mappings"));
-    })
-    .exits(1);
+/// The default config without what makes it one for an ordinary user.
+fn as_for_root(c: &mut serde_json::Value) {
+    config::without_namespace(c, "user");
+    c["linux"].as_object_mut().unwrap().retain(|key, _| !key.ends_with("Mappings"));
+}
+
+fn without_a_user_namespace_one_is_made(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc refuses");
+    let output = ctx.run(|c| {
+        as_for_root(c);
+        config::shell(c, "id -u; cat /proc/self/uid_map");
+    });
+    let words: Vec<&str> = output.stdout.split_whitespace().collect();
+    assert_eq!((output.code, &words[..4]), (0, &["0", "0", ctx.uid().to_string().as_str(), "1"][..]), "{output}");
+    if let Some((first, size)) = range("/etc/subuid") {
+        assert_eq!(words[4..], ["1", &first.to_string(), &size.to_string()], "{output}");
+    }
+    let text = "linux.namespaces: no user namespace; one is made because this caller does not have CAP_SYS_ADMIN";
+    assert!(output.stderr.contains(text), "{output}");
+    let container = ctx.running(as_for_root);
+    assert!(container.state()["annotations"]["io.github.rt.warnings"].as_str().unwrap().contains(text));
+    // It is recorded: other processes of the container come into it.
+    assert_eq!(container.sh("readlink /proc/self/ns/user"), container.sh("readlink /proc/1/ns/user"));
+    let bundle = ctx.bundle(as_for_root);
+    ctx.rt(&["--strict", "run", "--bundle", bundle.path(), &ctx.fresh("strict")]).exits(1).refused(text);
+    Pass
+}
+
+/// Nothing but the program is changed in it; standard input is no terminal here, so there is none.
+fn the_config_of_rt_spec_runs_as_it_is(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc refuses");
+    let bundle = ctx.bundle(|_| {});
+    fs::remove_file(bundle.dir.join("config.json")).unwrap();
+    ctx.rt(&["spec", "--bundle", bundle.path()]).ok();
+    bundle.edit(|c| {
+        config::shell(c, "id -u; hostname; ls -d /sys/class/net/lo; touch /x 2>&1 | grep -o Read-only; echo x > /dev/shm/x && echo shm; stat -c %g /dev/pts/ptmx");
+        c["process"]["terminal"] = json!(false);
+    });
+    let container = ctx.container(bundle);
+    let output = container.run();
+    assert_eq!(output.stdout, "0\nrt\n/sys/class/net/lo\nRead-only\nshm\n0\n", "{output}");
+    assert!(output.stderr.contains("one is made"), "{output}");
+    // Without a network namespace of its own the host's /sys is bound.
+    container.bundle.edit(|c| {
+        config::without_namespace(c, "network");
+        config::shell(c, "ls -d /sys/class/net/lo; grep -c ' /sys ro' /proc/self/mountinfo");
+    });
+    let output = container.run();
+    assert_eq!(output.stdout, "/sys/class/net/lo\n1\n", "{output}");
+    assert!(output.stderr.contains("the host's /sys is bound read-only"), "{output}");
+    Pass
+}
+
+/// newuidmap and newgidmap are looked for in PATH: without them the id of the process is the only one.
+fn without_helpers_the_own_id_is_the_process_s(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc refuses");
+    let container = ctx.container(ctx.bundle(|c| {
+        as_for_root(c);
+        config::shell(c, "id -u; id -g; cat /proc/self/uid_map; grep -c ' /dev/pts ' /proc/self/mountinfo");
+        c["process"]["user"] = json!({ "uid": 7, "gid": 8 });
+        c["mounts"][2]["options"] = json!(["newinstance", "gid=5", "mode=0620"]);
+    }));
+    let output = container.run_command(&[]).env("PATH", "/nowhere").run();
+    let words: Vec<&str> = output.stdout.split_whitespace().collect();
+    assert_eq!(words, ["7", "8", "7", &ctx.uid().to_string(), "1", "1"], "{output}");
+    assert!(output.stderr.contains("mounts[2].options: gid=5 is left out: it is not mapped in the user namespace"), "{output}");
     Pass
 }
 

@@ -29,6 +29,7 @@ const COMMANDS: &[&str] = &[
     "check",
     "checkpoint",
     "restore",
+    "mounts",
     "info",
     "completion",
     "help",

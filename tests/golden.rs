@@ -223,6 +223,7 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         hooks_begun: false,
         warnings: Vec::new(),
         outside: rt::criu::plan::outside(created),
+        added: Vec::new(),
     }
 }
 

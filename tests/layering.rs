@@ -179,6 +179,7 @@ fn printing_and_ending_have_their_places() {
                 "sys",
                 "criu/client.rs",
                 "hooks.rs",
+                "launch/hot.rs",
                 "launch/init.rs",
                 "launch/bridge.rs",
                 "launch/rehearsal.rs",

@@ -14,6 +14,7 @@ use crate::error::{Error, Failure};
 use crate::host::Host;
 use crate::plan::Findings;
 use crate::process::capabilities::CHECKPOINT_RESTORE;
+use crate::rootfs::hot;
 use crate::state::{Container, Status};
 use crate::sys::{At, fs};
 
@@ -102,9 +103,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 fn dump(args: &Args, container: &Container, globals: &Globals) -> Result<(), Error> {
     let status = args.status_fd.map(open_status).transpose()?;
     may_use_criu()?;
-    let criu = Criu::find()?;
     let record = &container.record;
     let (init, _pidfd) = container.init().ok_or_else(|| container.wrong_status("checkpoint", "container not running"))?;
+    no_added_mounts(container, init.pid)?;
+    let criu = Criu::find()?;
     let facts = facts::of_container(init.pid, &record.outside, &record.cgroup, &record.annotations)?;
     let mut findings = Findings::default();
     let has_listener = record.seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some());
@@ -163,6 +165,21 @@ impl Args {
             network_lock: self.network_lock,
         }
     }
+}
+
+/// Restore makes the mounts of config.json.
+fn no_added_mounts(container: &Container, pid: i32) -> Result<(), Error> {
+    if container.record.added.is_empty() {
+        return Ok(());
+    }
+    let there = hot::numbers(&container.procfs()?.read(&format!("{pid}/mountinfo"))?);
+    let added = container.record.added.iter().filter(|added| there.contains(&added.mount));
+    let places: Vec<String> = added.map(|added| added.destination.display().to_string()).collect();
+    if places.is_empty() {
+        return Ok(());
+    }
+    let text = format!("{} was added by `rt mounts add`, which restore would not know of", places.join(", "));
+    Err(Error::new("cannot-checkpoint", text).hint_text("`rt mounts remove` takes it away before"))
 }
 
 /// The switches that are on.

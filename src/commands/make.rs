@@ -8,6 +8,7 @@ use crate::cgroups;
 use crate::error::{Error, Failure, Role};
 use crate::host::Host;
 use crate::launch::launcher::{self, Handles, Launch, Launched};
+use crate::plan::automatic;
 use crate::plan::build;
 use crate::plan::request::{self, Request};
 use crate::plan::{Findings, InitStep, Plan, StartSignal};
@@ -149,6 +150,9 @@ pub fn interpret(request: &Request, globals: &Globals) -> Result<(Prepared, Host
         Rootless::False => host.cgroups_required = true,
     }
     let mut findings = Findings::default();
+    if let Some(changed) = automatic::user_namespace(&spec, &host, &mut findings) {
+        spec = changed;
+    }
     let plan = build::create(&spec, request, &host, &mut findings);
     Ok((Prepared { spec, plan }, host, findings))
 }
@@ -277,6 +281,7 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
         hooks_begun: false,
         warnings: prepared.plan.warnings.iter().map(ToString::to_string).collect(),
         outside: crate::criu::plan::outside(&prepared.plan),
+        added: Vec::new(),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod kill;
 pub mod list;
 pub mod make;
 pub mod matching;
+pub mod mounts;
 pub mod pause;
 pub mod plan;
 pub mod ps;
@@ -166,6 +167,7 @@ commands! {
     Events(events::Args) = "events", "Show what happens to a container: lines of JSON, until it ends";
     Checkpoint(checkpoint::Args) = "checkpoint", "Save a running container's processes to files, and delete it";
     Restore(restore::Args) = "restore", "Make a container with the processes of a checkpoint, and delete it when its program has ended";
+    Mounts(mounts::Args) = "mounts", "Add mounts to a container that exists, or take them away again";
     Pause(pause::PauseArgs) = "pause", "Freeze all processes of a container";
     Resume(pause::ResumeArgs) = "resume", "Thaw all processes of a container";
     Spec(spec::Args) = "spec", "Write a config.json to start from";
@@ -238,6 +240,7 @@ impl Cli {
             Command::Events(args) => events::run(&args, globals),
             Command::Checkpoint(args) => checkpoint::run(&args, globals),
             Command::Restore(args) => restore::run(&args, globals),
+            Command::Mounts(args) => mounts::run(&args, globals),
             Command::Pause(args) => pause::pause(&args, globals),
             Command::Resume(args) => pause::resume(&args, globals),
             Command::Spec(args) => spec::run(&args),

@@ -4,6 +4,7 @@
 
 pub mod delegation;
 pub mod probe;
+pub mod subordinate;
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,8 @@ pub struct Host {
     pub selinux: bool,
     /// Where resctrl is mounted.
     pub resctrl: Option<PathBuf>,
+    /// What the caller may map, where it is asked for.
+    pub subordinate: Option<subordinate::Subordinate>,
 }
 
 /// The inode number of the initial user namespace (PROC_USER_INIT_INO).
@@ -58,9 +61,11 @@ impl Host {
         let wants_resctrl = spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some());
         let resctrl = if wants_resctrl { resctrl_mount() } else { None };
         let mut cgroups = if systemd { cgroups::probe_systemd(id, required)? } else { cgroups::probe(id, path, required)? };
+        let has_user = spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|namespace| namespace.r#type == "user");
+        let subordinate = (!has_user && !caller.privileged()).then(|| subordinate::Subordinate::probe(caller.uid));
         // Who may do everything lacks no permission.
         cgroups.delegation = (!required).then(|| delegation::Delegation::probe(&cgroups, caller.uid));
-        Ok(Self { cgroups, resctrl, ..caller }.with_lsm(process, labels_mounts))
+        Ok(Self { cgroups, resctrl, subordinate, ..caller }.with_lsm(process, labels_mounts))
     }
 
     /// Looks for the security modules that a process asks for.
@@ -101,6 +106,7 @@ impl Host {
             apparmor: false,
             selinux: false,
             resctrl: None,
+            subordinate: None,
         })
     }
 
@@ -128,6 +134,7 @@ impl Host {
             apparmor: false,
             selinux: false,
             resctrl: None,
+            subordinate: None,
         }
     }
 

@@ -123,7 +123,7 @@ fn mapped_mounts(host: &Host) -> Value {
     if !host.privileged() {
         return Value::Null;
     }
-    let whole = |path: &str| mounts::open_source(Path::new(path), false);
+    let whole = |path: &str| mounts::open_source(Path::new(path), false, true);
     let tmpfs = MountKind::Filesystem { fstype: "tmpfs".to_owned(), source: None, superblock: Vec::new(), data: Vec::new() };
     json!({ "/": whole("/").ok().and_then(|mount| mappable(&mount)), "tmpfs": mounts::detached(&tmpfs, 0).ok().and_then(|mount| mappable(&mount)) })
 }
@@ -142,7 +142,7 @@ fn filesystems() -> Option<Vec<String>> {
 }
 
 /// Where a program is that would be run.
-fn program(name: &str) -> Option<PathBuf> {
+pub(super) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let runs =
         |file: &PathBuf| std::fs::metadata(file).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);

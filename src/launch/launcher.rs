@@ -260,11 +260,11 @@ impl Walk<'_> {
     fn step(&mut self, step: &LauncherStep, may_be_born_in_cgroup: bool) -> Result<(), Failure> {
         match step {
             LauncherStep::OpenRootfs { path } => {
-                self.launch.handles.rootfs = Some(mounts::open_source(path, true)?);
+                self.launch.handles.rootfs = Some(mounts::open_source(path, true, true)?);
                 Ok(())
             }
-            LauncherStep::OpenSource { index, path, recursive } => {
-                self.launch.handles.sources.insert(*index, mounts::open_source(path, *recursive)?);
+            LauncherStep::OpenSource { index, path, recursive, follow } => {
+                self.launch.handles.sources.insert(*index, mounts::open_source(path, *recursive, *follow)?);
                 Ok(())
             }
             LauncherStep::MakeFilesystem { index, kind } => {
@@ -272,8 +272,9 @@ impl Walk<'_> {
                 Ok(())
             }
             LauncherStep::MapIds { index, map } => self.map_ids(*index, map),
-            LauncherStep::FindSource { index, path } => {
-                self.launch.handles.sources.insert(*index, fs::openat(crate::sys::At::Cwd, path, libc::O_PATH, 0)?);
+            LauncherStep::FindSource { index, path, follow } => {
+                let flags = libc::O_PATH | if *follow { 0 } else { libc::O_NOFOLLOW };
+                self.launch.handles.sources.insert(*index, fs::openat(crate::sys::At::Cwd, path, flags, 0)?);
                 Ok(())
             }
             LauncherStep::OpenNamespace { kind, path } => {

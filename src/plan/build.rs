@@ -330,15 +330,20 @@ impl Parts<'_> {
             let step = match &planned.step {
                 RootfsStep::AttachRoot { path, opened_by: OpenedBy::Launcher } => LauncherStep::OpenRootfs { path: path.clone() },
                 RootfsStep::Mount(mount) => match &mount.kind {
-                    MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => {
-                        LauncherStep::OpenSource { index: mount.index, path: source.clone(), recursive: *recursive }
-                    }
+                    MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => LauncherStep::OpenSource {
+                        index: mount.index,
+                        path: source.clone(),
+                        recursive: *recursive,
+                        follow: mount.links.of_source_followed(),
+                    },
                     kind @ MountKind::Filesystem { .. } if mount.id_map.is_some() => {
                         LauncherStep::MakeFilesystem { index: mount.index, kind: kind.clone() }
                     }
-                    MountKind::Bind { source, opened_by: OpenedBy::InitOutside, .. } => {
-                        LauncherStep::FindSource { index: mount.index, path: source.clone() }
-                    }
+                    MountKind::Bind { source, opened_by: OpenedBy::InitOutside, .. } => LauncherStep::FindSource {
+                        index: mount.index,
+                        path: source.clone(),
+                        follow: mount.links.of_source_followed(),
+                    },
                     _ => continue,
                 },
                 _ => continue,

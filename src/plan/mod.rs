@@ -4,10 +4,12 @@
 //! can be made for any machine ([`crate::host::Host`] is data), printed, and compared.
 
 pub mod annotations;
+pub mod automatic;
 pub mod build;
 mod common;
 pub mod document;
 pub mod exec;
+pub mod mounts;
 pub mod print;
 pub mod rehearsal;
 pub mod request;
@@ -151,6 +153,9 @@ pub enum LauncherStep {
         path: PathBuf,
         /// With all mounts below.
         recursive: bool,
+        /// What a symbolic link leads to, not the link.
+        #[serde(skip_serializing_if = "Clone::clone")]
+        follow: bool,
     },
     /// Makes the filesystem of a mount with the caller's rights.
     MakeFilesystem {
@@ -172,6 +177,9 @@ pub enum LauncherStep {
         index: usize,
         /// Where it is.
         path: PathBuf,
+        /// What a symbolic link leads to, not the link.
+        #[serde(skip_serializing_if = "Clone::clone")]
+        follow: bool,
     },
     /// Opens a namespace to be joined and checks its type.
     OpenNamespace {
@@ -423,7 +431,9 @@ impl fmt::Display for LauncherStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OpenRootfs { path } => write!(f, "open rootfs {}", path.display()),
-            Self::OpenSource { path, .. } => write!(f, "open mount source {}", path.display()),
+            Self::OpenSource { path, follow, .. } => {
+                write!(f, "open mount source {}{}", path.display(), if *follow { "" } else { ", a link itself" })
+            }
             Self::MakeFilesystem { index, kind: MountKind::Filesystem { fstype, .. } } => {
                 write!(f, "make the {fstype} of mounts[{index}]")
             }

@@ -7,6 +7,7 @@ pub mod cgroup_mount;
 pub mod copy_up;
 pub mod cover;
 pub mod devices;
+pub mod hot;
 pub mod mounts;
 pub mod options;
 pub mod paths;

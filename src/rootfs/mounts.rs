@@ -20,12 +20,12 @@ const MAX_FSCONFIG: usize = 256;
 /// The trees that the launcher has opened (or found, as `O_PATH` descriptors), by the number of their mount.
 pub type Sources = BTreeMap<usize, OwnedFd>;
 
-/// A clone of a host tree, for the launcher (with its rights) or init (in its namespace).
+/// A clone of a host tree, for the launcher (with its rights) or init (in its namespace). A symbolic link is cloned itself unless `follow`.
 ///
 /// # Errors
 /// The kernel's.
-pub fn open_source(source: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
-    Ok(call::open_tree_clone(At::Cwd, source, recursive, true)?)
+pub fn open_source(source: &Path, recursive: bool, follow: bool) -> Result<OwnedFd, Failure> {
+    Ok(call::open_tree_clone(At::Cwd, source, recursive, follow)?)
 }
 
 /// A clone of what the launcher has found, made in the host's mount namespace, from where init comes back at once.
@@ -67,7 +67,7 @@ pub fn mount(
             let detached = match opened_by {
                 OpenedBy::Launcher => by_launcher()?,
                 OpenedBy::Init => {
-                    opened = open_source(source, *recursive)?;
+                    opened = open_source(source, *recursive, step.links.of_source_followed())?;
                     &opened
                 }
                 OpenedBy::InitOutside => {
@@ -227,7 +227,7 @@ fn by_string(step: &MountStep, target: &OwnedFd, root: &Root, procfs: &ProcFs) -
 /// A sysfs cannot be mounted in a user namespace that does not own the network namespace: the host's is bound instead.
 fn sysfs_stand_in(step: &MountStep, target: &OwnedFd) -> Result<String, Failure> {
     let detached =
-        open_source(Path::new("/sys"), true).doing(|| "bind the host's /sys, because a sysfs may not be mounted here")?;
+        open_source(Path::new("/sys"), true, true).doing(|| "bind the host's /sys, because a sysfs may not be mounted here")?;
     // Whatever the config says, it is the host's: read-only, with everything below.
     let own = Change { set: step.own.set | call::attr::RDONLY, clear: step.own.clear & !call::attr::RDONLY };
     change(&detached, own, true)?;
@@ -239,10 +239,40 @@ fn sysfs_stand_in(step: &MountStep, target: &OwnedFd) -> Result<String, Failure>
 }
 
 fn bind(step: &MountStep, root: &Root, detached: &OwnedFd) -> Result<(), Failure> {
-    let kind = if fs::fstat(detached)?.is_dir() { MountPoint::Directory } else { MountPoint::File };
-    let target = root.mount_point(&step.destination, kind)?;
+    let source = fs::fstat(detached)?;
+    if step.links.copy && source.is(libc::S_IFLNK) {
+        return copy_link(detached, &step.destination, root);
+    }
+    let target = bind_target(step, root, source.is_dir())?;
     change(detached, step.own, false)?;
     finish(step, detached, &target)
+}
+
+/// What a bind mount is mounted on, made if it is missing.
+pub(super) fn bind_target(step: &MountStep, root: &Root, directory: bool) -> Result<OwnedFd, Failure> {
+    let kind = if directory { MountPoint::Directory } else { MountPoint::File };
+    let itself = || root.open(&step.destination, libc::O_PATH | libc::O_NOFOLLOW);
+    match step.links.destination.then(itself) {
+        Some(Ok(there)) => Ok(there),
+        Some(Err(error)) if !error.is(libc::ENOENT) => Err(error.into()),
+        _ => root.mount_point(&step.destination, kind),
+    }
+}
+
+/// Makes the link that was opened as a source. The same link may be there already; anything else is left alone.
+fn copy_link(link: &OwnedFd, destination: &InRoot, root: &Root) -> Result<(), Failure> {
+    let target = fs::readlinkat(At::from(link), Path::new(""))?;
+    let (parent, name) = root.make_parent(destination)?;
+    match fs::symlinkat(&target, At::from(&*parent), &name) {
+        Err(error) if error.is(libc::EEXIST) => match fs::readlinkat(At::from(&*parent), &name) {
+            Ok(found) if found == target => Ok(()),
+            Ok(found) => {
+                Err(Failure::because(format!("{destination} is a link to {found:?} already; expected one to {target:?}")))
+            }
+            Err(_) => Err(Failure::because(format!("{destination} is there already; expected nothing, or a link to {target:?}"))),
+        },
+        other => Ok(other?),
+    }
 }
 
 /// Maps the ids of a detached mount as a user namespace maps them (Linux 5.12).
@@ -266,13 +296,13 @@ pub fn map_ids(mount: &OwnedFd, namespace: &OwnedFd, recursive: bool) -> Result<
     })
 }
 
-fn finish(step: &MountStep, detached: &OwnedFd, target: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn finish(step: &MountStep, detached: &OwnedFd, target: &OwnedFd) -> Result<(), Failure> {
     change(detached, step.all, true)?;
     call::move_mount(detached, target)?;
     propagate(detached, &step.propagation)
 }
 
-fn change(mount: &OwnedFd, change: Change, recursive: bool) -> Result<(), Failure> {
+pub(super) fn change(mount: &OwnedFd, change: Change, recursive: bool) -> Result<(), Failure> {
     if change.is_empty() {
         return Ok(());
     }

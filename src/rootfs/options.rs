@@ -33,18 +33,29 @@ pub enum Effect {
     CopyUp,
     /// Maps the ids of the mount, recursively or not.
     IdMap(bool),
+    /// Makes the symbolic link that the source is, in place of mounting what it leads to (crun's).
+    CopySymlink,
+    /// Binds the symbolic link that the source is (crun's).
+    SourceNoFollow,
+    /// Mounts on the symbolic link that the destination is (crun's).
+    DestinationNoFollow,
     /// Nothing to do: the default, or what the mount API never does (`silent`: it does not print to the kernel's log).
     Nothing,
 }
 
-use Effect::{Atime, AtimeAll, Bind, Clear, ClearAll, CopyUp, IdMap, Nothing, Propagation, Remount, Set, SetAll, Superblock};
+use Effect::{
+    Atime, AtimeAll, Bind, Clear, ClearAll, CopySymlink, CopyUp, DestinationNoFollow, IdMap, Nothing, Propagation, Remount, Set,
+    SetAll, SourceNoFollow, Superblock,
+};
 
 /// Every option that is not the filesystem's own, sorted by name.
 pub const TABLE: &[(&str, Effect)] = &[
     ("async", Superblock("async")),
     ("atime", Atime(0)),
     ("bind", Bind(false)),
+    ("copy-symlink", CopySymlink),
     ("defaults", Nothing),
+    ("dest-nofollow", DestinationNoFollow),
     ("dev", Clear(attr::NODEV)),
     ("diratime", Clear(attr::NODIRATIME)),
     ("dirsync", Superblock("dirsync")),
@@ -97,6 +108,7 @@ pub const TABLE: &[(&str, Effect)] = &[
     ("shared", Propagation(libc::MS_SHARED, false)),
     ("silent", Nothing),
     ("slave", Propagation(libc::MS_SLAVE, false)),
+    ("src-nofollow", SourceNoFollow),
     ("strictatime", Atime(attr::STRICTATIME)),
     ("suid", Clear(attr::NOSUID)),
     ("symfollow", Clear(attr::NOSYMFOLLOW)),
@@ -151,6 +163,36 @@ pub struct PropagationChange {
     pub recursive: bool,
 }
 
+/// What is not followed of the symbolic links of a bind mount.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Links {
+    /// A source that is a link becomes the same link at the destination.
+    pub copy: bool,
+    /// A source that is a link is mounted itself.
+    pub source: bool,
+    /// A destination that is a link is mounted on.
+    pub destination: bool,
+}
+
+impl Links {
+    /// True for links that are followed, as they are unless options say otherwise.
+    pub fn followed(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// True if what a link as the source leads to is bound.
+    pub fn of_source_followed(self) -> bool {
+        !self.copy && !self.source
+    }
+
+    /// The words for it.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        let all = [(self.copy, "copy-symlink"), (self.source, "src-nofollow"), (self.destination, "dest-nofollow")];
+        all.into_iter().filter_map(|(on, word)| on.then_some(word))
+    }
+}
+
 /// The options of one mount, sorted out. Later words win over earlier ones, as in mount(8).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
@@ -168,6 +210,8 @@ pub struct Parsed {
     pub remount: bool,
     /// Copy what is hidden.
     pub copy_up: bool,
+    /// Which links are not followed.
+    pub links: Links,
     /// Map ids, recursively or not.
     pub id_map: Option<bool>,
     /// The filesystem's own options: key and value, or key alone.
@@ -206,6 +250,9 @@ pub fn parse(options: &[String]) -> Parsed {
             Some(Bind(recursive)) => parsed.bind = Some(recursive || parsed.bind == Some(true)),
             Some(Remount) => parsed.remount = true,
             Some(CopyUp) => parsed.copy_up = true,
+            Some(CopySymlink) => parsed.links.copy = true,
+            Some(SourceNoFollow) => parsed.links.source = true,
+            Some(DestinationNoFollow) => parsed.links.destination = true,
             Some(IdMap(recursive)) => parsed.id_map = Some(recursive),
             Some(Nothing) => {}
             None => {

@@ -63,6 +63,7 @@ fn notify_folder(input: &Input<'_>, folder: &Path) -> Planned<RootfsStep> {
         propagation: Vec::new(),
         copy_up: false,
         plain_destination: false,
+        links: options::Links::default(),
         id_map: None,
         root_label: None,
     };
@@ -181,7 +182,8 @@ fn mounts(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
     }
 }
 
-fn mount_step(
+/// The step of one entry of `mounts`.
+pub fn mount_step(
     input: &Input<'_>,
     index: usize,
     mount: &Mount,
@@ -226,10 +228,21 @@ fn mount_step(
         all: parsed.all,
         propagation,
         copy_up: parsed.copy_up,
+        links: links(&parsed, is_bind && !parsed.remount, field, findings),
         plain_destination: !is_bind && matches!(fstype, "proc" | "sysfs"),
         id_map,
         root_label: label.filter(|_| !is_bind && lsm::plan::has_its_root_labelled(fstype)).map(|(_, label)| label.to_owned()),
     })
+}
+
+/// Only a bind mount has a source that can be a link.
+fn links(parsed: &Parsed, is_bind: bool, field: &Field, findings: &mut Findings) -> options::Links {
+    if is_bind || parsed.links.followed() {
+        return parsed.links;
+    }
+    let words: Vec<&str> = parsed.links.words().collect();
+    findings.warning(field.key("options"), format!("{} means nothing but on a bind mount and is left out", words.join(", ")));
+    options::Links::default()
 }
 
 /// The id map of a mount: its own, or the container's (config.md, `idmap`, `uidMappings`).
@@ -314,6 +327,10 @@ fn bind(
         return None;
     };
     parsed.leave_out("a bind mount", field, findings);
+    if parsed.links.copy && parsed.links.destination {
+        let text = "copy-symlink and dest-nofollow; expected one of them, because a copied link is not mounted on anything";
+        findings.problem(field.key("options"), text);
+    }
     let mapped = parsed.id_map.is_some() || !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
     let opened_by = if mapped { OpenedBy::Launcher } else { source_opener(input, propagation) };
     if opened_by == OpenedBy::Launcher && propagation.is_empty() {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::cgroup_mount::CgroupMount;
-use super::options::{Change, PropagationChange};
+use super::options::{Change, Links, PropagationChange};
 use super::root::InRoot;
 use crate::spec::IdMapping;
 use crate::sys::mount::attr;
@@ -90,6 +90,9 @@ pub struct MountStep {
     pub copy_up: bool,
     /// The destination must not go through a link (proc, sysfs).
     pub plain_destination: bool,
+    /// Which symbolic links are not followed.
+    #[serde(skip_serializing_if = "Links::followed")]
+    pub links: Links,
     /// Its ids are mapped: the launcher makes such a mount, because init has no rights over what is mapped to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_map: Option<MountMap>,
@@ -238,6 +241,7 @@ impl fmt::Display for MountStep {
             );
         }
         words.extend(self.propagation.iter().map(ToString::to_string));
+        words.extend(self.links.words().map(str::to_owned));
         if self.copy_up {
             words.push("copying up".to_owned());
         }

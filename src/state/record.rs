@@ -9,6 +9,7 @@ use crate::cgroups::CgroupRecord;
 use crate::criu::plan::Outside;
 use crate::id::ContainerId;
 use crate::resctrl::group::ResctrlRecord;
+use crate::rootfs::hot::Added;
 use crate::seccomp::Listener;
 use crate::spec::{Device, DeviceRule, Hook, IdMapping, Namespace, NetDevice, Process, StringMap};
 
@@ -117,6 +118,9 @@ pub struct Record {
     /// The mounts whose content is outside of the container, for checkpoint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outside: Vec<Outside>,
+    /// The mounts that were added to the container since it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<Added>,
 }
 
 impl Record {

@@ -136,6 +136,36 @@ pub fn fstat(fd: impl AsFd) -> CallResult<Stat> {
     fstatat(At::Fd(fd.as_fd()), Path::new(""), 0)
 }
 
+/// The mount that a descriptor was reached through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MountOf {
+    /// Its number, the first field of proc_pid_mountinfo(5).
+    pub number: u64,
+    /// The descriptor names the root of the mount.
+    pub is_its_root: bool,
+}
+
+/// statx(2) with `STATX_MNT_ID` and `STATX_ATTR_MOUNT_ROOT`, both Linux 5.8.
+///
+/// # Errors
+/// The kernel's; `ENOSYS` from one that does not say.
+pub fn mount_of(fd: impl AsFd) -> CallResult<MountOf> {
+    const MNT_ID: u32 = 0x1000;
+    const MOUNT_ROOT: u64 = 0x2000;
+    let raw = fd.as_fd().as_raw_fd();
+    let mut out = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path is a static empty string, `out` has room for a statx.
+    let ret = unsafe { libc::statx(raw, c"".as_ptr(), libc::AT_EMPTY_PATH, MNT_ID, out.as_mut_ptr()) };
+    let args = || format!("{raw}, STATX_MNT_ID");
+    check(ret.into(), "statx", args)?;
+    // SAFETY: all-zero is a valid statx, and the kernel has filled in what it knows.
+    let out = unsafe { out.assume_init() };
+    if out.stx_mask & MNT_ID == 0 || out.stx_attributes_mask & MOUNT_ROOT == 0 {
+        return Err(CallError::new("statx", args(), libc::ENOSYS));
+    }
+    Ok(MountOf { number: out.stx_mnt_id, is_its_root: out.stx_attributes & MOUNT_ROOT != 0 })
+}
+
 /// What statfs(2) tells of a filesystem and of the mount it was reached through.
 #[derive(Clone, Copy, Debug)]
 pub struct StatFs {
