@@ -48,6 +48,7 @@ mod generate;
 mod hierarchy;
 mod hooks;
 mod idmap;
+mod init;
 mod kernel;
 mod leftovers;
 mod lenient;
@@ -85,6 +86,7 @@ const ALL: &[&[runner::Test]] = &[
     netdev::TESTS,
     rootfs::TESTS,
     idmap::TESTS,
+    init::TESTS,
     options::TESTS,
     process::TESTS,
     fields::TESTS,

@@ -1,0 +1,112 @@
+//! A whole system in a container: systemd as its init, with a cgroup of its own to divide.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::config;
+use crate::ctx::{Bundle, Container, Ctx, Running, read};
+use crate::hierarchy::unified;
+use crate::rootless::with_subordinate_ids;
+use crate::runner::Outcome::{self, Pass, Skip};
+
+tests! {
+    Both {
+        systemd_boots_answers_and_stops,
+        systemd_runs_in_a_scope_of_systemd_s,
+    }
+}
+
+/// The root filesystem to boot: `RT_INIT_TREE`, an archive that integration/vm/tree makes, unpacked. It is not written to.
+macro_rules! tree {
+    () => {
+        match std::env::var("RT_INIT_TREE") {
+            Ok(tree) if !unified() => return Skip(format!("{tree} needs a machine with cgroup v2 only")),
+            Ok(tree) if Path::new(&tree).join("sbin/init").symlink_metadata().is_ok() => tree,
+            _ => return Skip("no root filesystem with systemd in it (RT_INIT_TREE)".to_owned()),
+        }
+    };
+}
+
+/// What systemd asks of a container manager (systemd's CONTAINER_INTERFACE.md): its own cgroup, writable, what it writes on tmpfs, the
+/// variable `container`, and no right to end the machine.
+fn system(config: &mut Value, tree: &str) {
+    config["root"] = json!({ "path": tree, "readonly": true });
+    config["process"]["args"] = json!(["/sbin/init", "--log-target=console", "--show-status=false"]);
+    config["process"]["env"] = json!(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "container=rt"]);
+    config["process"]["noNewPrivileges"] = json!(false);
+    config::namespace(config, "cgroup", None);
+    config::without_mount(config, "/sys/fs/cgroup");
+    config::mount(config, "cgroup", "cgroup", "/sys/fs/cgroup", &["rw", "nosuid", "noexec", "nodev", "relatime"]);
+    for place in ["/run", "/run/lock", "/tmp", "/var/log", "/var/lib", "/var/tmp"] {
+        config::mount(config, "tmpfs", "tmpfs", place, &["nosuid", "nodev", "mode=755"]);
+    }
+}
+
+/// A bundle with it. Its users are subordinate ids of an ordinary user; `None` if there are none.
+fn bundle(ctx: &Ctx, tree: &str) -> Option<Bundle> {
+    let mut mapped = Some(());
+    let bundle = ctx.bundle(|c| {
+        if ctx.uid() != 0 {
+            mapped = with_subordinate_ids(ctx, c);
+        }
+        system(c, tree);
+    });
+    mapped.map(|()| bundle)
+}
+
+/// Boots, asks, has a service started, and stops.
+fn lives(ctx: &Ctx, container: &Container, mut running: Option<Running>) {
+    let state = || container.exec(&[], &["systemctl", "is-system-running"]).text().to_owned();
+    let mut last = String::new();
+    ctx.wait_until("systemd has booted", || {
+        last = state();
+        ["running", "degraded"].contains(&last.as_str())
+    });
+    let failed = container.exec(&[], &["systemctl", "--failed", "--plain", "--no-legend"]);
+    println!("         {last}; failed units: {:?}", failed.lines());
+    // Its units are cgroups below the container's, which it may make: the limit of one is the kernel's.
+    let script = "systemd-run --quiet --unit=one --property=TasksMax=23 sleep 1000 && cat /sys/fs/cgroup/system.slice/one.service/pids.max \
+                  && systemctl is-active one dbus.socket";
+    assert_eq!(container.exec(&[], &["sh", "-c", script]).ok().lines(), ["23", "active", "active"]);
+    container.kill("RTMIN+3").ok();
+    match running.take() {
+        Some(command) => drop(command.wait().exits(0)),
+        None => container.wait_for("stopped"),
+    }
+}
+
+/// The container's own system, run in the foreground: it stops with success when it is told to (SIGRTMIN+3, systemd(1)).
+fn systemd_boots_answers_and_stops(ctx: &Ctx) -> Outcome {
+    let tree = tree!();
+    let Some(bundle) = bundle(ctx, &tree) else { return Skip("no subordinate ids".to_owned()) };
+    let container = ctx.container(bundle);
+    let running = container.run_command(&[]).spawn();
+    ctx.wait_until("it runs", || container.verb("state").stdout.contains("\"running\""));
+    if ctx.uid() != 0 && !may_divide(&container) {
+        return Skip("no cgroup was delegated to this user".to_owned());
+    }
+    lives(ctx, &container, Some(running));
+    Pass
+}
+
+/// True if the container has a cgroup of its own.
+fn may_divide(container: &Container) -> bool {
+    let group = |pid: &str| read(Path::new("/proc").join(pid).join("cgroup").as_ref());
+    group(&container.pid().to_string()) != group("self")
+}
+
+/// The same where systemd outside manages the container's cgroup, which it hands over whole.
+fn systemd_runs_in_a_scope_of_systemd_s(ctx: &Ctx) -> Outcome {
+    let tree = tree!();
+    if !Path::new("/run/systemd/system").exists() {
+        return Skip("systemd does not run here".to_owned());
+    }
+    let Some(bundle) = bundle(ctx, &tree) else { return Skip("no subordinate ids".to_owned()) };
+    let mut container = ctx.container(bundle);
+    container.create_by_systemd().ok();
+    container.start().ok();
+    lives(ctx, &container, None);
+    container.delete().ok();
+    Pass
+}
