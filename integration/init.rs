@@ -1,6 +1,7 @@
 //! A whole system in a container: systemd as its init, with a cgroup of its own to divide.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -17,15 +18,23 @@ tests! {
     }
 }
 
-/// The root filesystem to boot: `RT_INIT_TREE`, an archive that integration/vm/tree makes, unpacked. It is not written to.
+/// The root filesystem to boot: `RT_INIT_TREE`, an archive that integration/vm/tree makes. It is unpacked, and then not written to.
 macro_rules! tree {
-    () => {
+    ($ctx:expr) => {
         match std::env::var("RT_INIT_TREE") {
-            Ok(tree) if !unified() => return Skip(format!("{tree} needs a machine with cgroup v2 only")),
-            Ok(tree) if Path::new(&tree).join("sbin/init").symlink_metadata().is_ok() => tree,
+            Ok(archive) if !unified() => return Skip(format!("{archive} needs a machine with cgroup v2 only")),
+            Ok(archive) if Path::new(&archive).exists() => unpacked($ctx, &archive),
             _ => return Skip("no root filesystem with systemd in it (RT_INIT_TREE)".to_owned()),
         }
     };
+}
+
+fn unpacked(ctx: &Ctx, archive: &str) -> String {
+    let tree = ctx.path("tree");
+    std::fs::create_dir(&tree).unwrap();
+    ctx.may_take(1, Duration::from_secs(20));
+    ctx.command(&["tar", "-C", &tree, "--exclude=./dev/*", "-xf", archive]).run().ok();
+    tree
 }
 
 /// What systemd asks of a container manager (systemd's CONTAINER_INTERFACE.md): its own cgroup, writable, what it writes on tmpfs, the
@@ -83,7 +92,7 @@ fn lives(ctx: &Ctx, container: &Container, mut running: Option<Running>) {
 
 /// The container's own system, run in the foreground: it stops with success when it is told to (SIGRTMIN+3, systemd(1)).
 fn systemd_boots_answers_and_stops(ctx: &Ctx) -> Outcome {
-    let tree = tree!();
+    let tree = tree!(ctx);
     let Some(bundle) = bundle(ctx, &tree) else { return Skip("no subordinate ids".to_owned()) };
     let container = ctx.container(bundle);
     let running = container.run_command(&[]).spawn();
@@ -103,7 +112,7 @@ fn may_divide(container: &Container) -> bool {
 
 /// The same where systemd outside manages the container's cgroup, which it hands over whole.
 fn systemd_runs_in_a_scope_of_systemd_s(ctx: &Ctx) -> Outcome {
-    let tree = tree!();
+    let tree = tree!(ctx);
     if !Path::new("/run/systemd/system").exists() {
         return Skip("systemd does not run here".to_owned());
     }
