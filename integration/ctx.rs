@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -76,7 +77,7 @@ impl Suite {
         let name = title.replace("::", "-").replace('_', "-");
         let dir = self.dir.join(&name);
         fs::create_dir(&dir).unwrap();
-        Ctx { suite: self, dir, name, deadline: Instant::now() + TIMEOUT * slowness() }
+        Ctx { suite: self, dir, name, deadline: Mutex::new(Instant::now() + TIMEOUT * slowness()) }
     }
 }
 
@@ -111,7 +112,7 @@ pub struct Ctx<'s> {
     suite: &'s Suite,
     pub dir: PathBuf,
     name: String,
-    deadline: Instant,
+    deadline: Mutex<Instant>,
 }
 
 impl Ctx<'_> {
@@ -269,10 +270,19 @@ impl Ctx<'_> {
         assert_eq!((mask("SigBlk"), mask("SigIgn") & !tolerated), (0, 0), "{text}");
     }
 
+    fn deadline(&self) -> Instant {
+        *self.deadline.lock().unwrap()
+    }
+
+    /// Gives the test this much more time, for each of `count` things that it does: their number is up to the caller of the suite.
+    pub fn may_take(&self, count: u32, time: Duration) {
+        *self.deadline.lock().unwrap() += time * count * slowness();
+    }
+
     /// Waits for a condition on the host; fails when the test's time is over.
     pub fn wait_until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         while !condition() {
-            assert!(Instant::now() < self.deadline, "timed out waiting until {what}");
+            assert!(Instant::now() < self.deadline(), "timed out waiting until {what}");
             std::thread::sleep(POLL);
         }
     }
@@ -341,7 +351,7 @@ impl Cmd<'_> {
             command.current_dir(dir);
         }
         let child = command.spawn().unwrap_or_else(|e| panic!("{}: {e}", self.argv[0]));
-        Running { argv: self.argv, child, stdout, stderr, deadline: self.ctx.deadline }
+        Running { argv: self.argv, child, stdout, stderr, deadline: self.ctx.deadline() }
     }
 }
 

@@ -53,7 +53,8 @@ fn limited<'c>(ctx: &'c Ctx<'c>, path: &str, resources: Value) -> Container<'c> 
 /// The folders of this path in all hierarchies that are to be seen.
 fn everywhere(path: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    // Folders of version 2 are cgroups, other containers' for one, and no hierarchies.
+    let hierarchies = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|_| !unified());
     let mut found: Vec<PathBuf> = hierarchies.chain([root.to_path_buf()]).collect();
     found.iter_mut().for_each(|folder| folder.push(path.trim_start_matches('/')));
     found.retain(|folder| folder.exists());

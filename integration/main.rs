@@ -50,6 +50,7 @@ mod hierarchy;
 mod hooks;
 mod hot;
 mod idmap;
+mod init;
 mod kernel;
 mod leftovers;
 mod lenient;
@@ -89,6 +90,7 @@ const ALL: &[&[runner::Test]] = &[
     netdev::TESTS,
     rootfs::TESTS,
     idmap::TESTS,
+    init::TESTS,
     options::TESTS,
     process::TESTS,
     fields::TESTS,

@@ -270,7 +270,7 @@ fn options_that_mean_nothing_are_a_warning(ctx: &Ctx) -> Outcome {
 fn recursive_words_that_set(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc 1.1.5 does not know all of them");
     let source = ctx.host_dir("source", "file", "");
-    let below = format!("mkdir {source}/below && mount -t tmpfs tmpfs {source}/below");
+    let below = format!("mount -t tmpfs tmpfs {source} && mkdir {source}/below && mount -t tmpfs tmpfs {source}/below");
     let cases: [(&str, &[&str]); 7] = [
         ("rro", &["ro", "relatime"]),
         ("rnosuid", &["rw", "nosuid", "relatime"]),

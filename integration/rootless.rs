@@ -63,7 +63,7 @@ fn range(file: &str) -> Option<(u32, u32)> {
 }
 
 /// Maps root to the user and the next thousand ids to the user's subordinate ones.
-fn with_subordinate_ids(ctx: &Ctx, c: &mut serde_json::Value) -> Option<()> {
+pub fn with_subordinate_ids(ctx: &Ctx, c: &mut serde_json::Value) -> Option<()> {
     let (uids, gids) = (range("/etc/subuid")?, range("/etc/subgid")?);
     let map = |own, first| json!([id_map(0, own, 1), id_map(1, first, 2000)]);
     config::in_user_namespace(c, map(ctx.uid(), uids.0), map(ctx.gid(), gids.0));

@@ -2,6 +2,7 @@
 //! Where systemd does not run, or not for this user, there is nothing to test.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -236,10 +237,16 @@ fn exec_runs_in_the_scope(ctx: &Ctx) -> Outcome {
     Pass
 }
 
+/// A number that the environment gives.
+fn number(name: &str, default: u32) -> u32 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 /// How many times a container is made and deleted: `RT_CYCLES`, 10 by default.
 fn cycles_leave_nothing(ctx: &Ctx) -> Outcome {
     needs_systemd!(ctx);
-    let cycles = std::env::var("RT_CYCLES").ok().and_then(|text| text.parse().ok()).unwrap_or(10);
+    let cycles = number("RT_CYCLES", 10);
+    ctx.may_take(cycles, Duration::from_secs(1));
     let bundle = ctx.bundle(|c| c["linux"]["resources"] = json!({ "pids": { "limit": 50 } }));
     let slice = ctx.fresh("cyc").replace('-', "x");
     let stem = ctx.fresh("cycle");
@@ -265,7 +272,8 @@ fn devices_survive_reloads(ctx: &Ctx) -> Outcome {
         c["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
     });
     container.start().ok();
-    let reloads = std::env::var("RT_RELOADS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let reloads = number("RT_RELOADS", 3);
+    ctx.may_take(reloads, Duration::from_secs(5));
     for _ in 0..reloads {
         systemctl(ctx, &["daemon-reload"]);
     }
@@ -289,14 +297,18 @@ fn a_user_outside_of_its_systemd_s_tree(ctx: &Ctx) -> Outcome {
         *c = config::default(uid, uid);
         c["linux"]["resources"] = json!({ "pids": { "limit": 50 } });
     });
-    std::fs::create_dir(ctx.state_root()).unwrap();
-    std::os::unix::fs::chown(ctx.state_root(), Some(uid), Some(uid)).unwrap();
+    for folder in [ctx.state_root(), ctx.dir.join("traces")] {
+        std::fs::create_dir(&folder).unwrap();
+        std::os::unix::fs::chown(folder, Some(uid), Some(uid)).unwrap();
+    }
+    let (trace, can_trace) = (ctx.path("traces/exec"), Path::new("/usr/bin/strace").exists());
     let script = format!(
-        "{rt} --systemd-cgroup create -b {bundle} {id} </dev/null >/dev/null && {rt} start {id} && {rt} exec {id} cat /proc/self/cgroup; \
+        "{rt} --systemd-cgroup create -b {bundle} {id} </dev/null >/dev/null && {rt} start {id} && {traced} {rt} exec {id} cat /proc/self/cgroup; \
          code=$?; {rt} delete -f {id} && exit $code",
         rt = format_args!("{} --root {}", ctx.runtime().display(), ctx.path("state")),
         bundle = bundle.path(),
         id = ctx.fresh("outside"),
+        traced = if can_trace { format!("strace -f -qq -s 1000 -e trace=write,sendto -o {trace}") } else { String::new() },
     );
     let (id, runtime_dir) = (uid.to_string(), format!("XDG_RUNTIME_DIR=/run/user/{uid}"));
     let bus = format!("DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{uid}/bus");
@@ -306,5 +318,8 @@ fn a_user_outside_of_its_systemd_s_tree(ctx: &Ctx) -> Outcome {
     let group = ctx.command(&user).run().ok();
     assert!(group.text().contains(&format!("user@{uid}.service/")) && group.text().ends_with(".scope"), "{group}");
     assert_eq!(group.stderr, "");
+    // It was asked, and did not only happen to allow what exec tries first.
+    let trace = read(trace.as_ref());
+    assert!(!can_trace || trace.contains("AttachProcessesToUnit"), "{trace}");
     Pass
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::Which;
 use super::wire::{Call, HEADER, Message, Value, kind};
 use crate::error::Failure;
-use crate::sys::{CallError, cred};
+use crate::sys::{CallError, cred, process};
 
 /// How long systemd may take to answer.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,6 +30,11 @@ impl BusError {
     pub fn is(&self, name: &str) -> bool {
         matches!(self, Self::Refused(found, _) if found == name)
     }
+
+    /// What is said when [`PATIENCE`] is over.
+    pub fn no_answer() -> Self {
+        Self::Broken(Failure::because(format!("no answer from systemd within {} s", PATIENCE.as_secs())))
+    }
 }
 
 impl From<BusError> for Failure {
@@ -42,7 +48,7 @@ impl From<BusError> for Failure {
 
 fn broken(error: &std::io::Error) -> BusError {
     if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) {
-        return BusError::Broken(Failure::because(format!("no answer from systemd within {} s", PATIENCE.as_secs())));
+        return BusError::no_answer();
     }
     BusError::Broken(CallError::from_io("recvmsg", "the D-Bus connection", error).into())
 }
@@ -185,23 +191,40 @@ impl Bus {
         }
     }
 
-    /// Waits for a signal that fits, among those that have come and those that will come.
+    /// Waits for a signal that fits, among those that have come and those that will come within this time. `None`: there was none.
     ///
     /// # Errors
-    /// If none comes in time.
-    pub fn wait_for(&mut self, member: &str, fits: impl Fn(&[Value]) -> bool) -> Result<Vec<Value>, BusError> {
-        let end = Instant::now() + PATIENCE;
+    /// If the conversation breaks down.
+    pub fn wait_for(
+        &mut self,
+        member: &str,
+        patience: Duration,
+        fits: impl Fn(&[Value]) -> bool,
+    ) -> Result<Option<Vec<Value>>, BusError> {
+        let end = Instant::now() + patience;
         loop {
             while let Some(signal) = self.signals.pop_front() {
                 if signal.member == member && fits(&signal.body) {
-                    return Ok(signal.body);
+                    return Ok(Some(signal.body));
                 }
             }
-            let message = self.receive(end)?;
+            // A message that has begun to come is read to its end, whatever the time.
+            if !self.is_readable(end.saturating_duration_since(Instant::now()))? {
+                if Instant::now() >= end {
+                    return Ok(None);
+                }
+                continue;
+            }
+            let message = self.receive(Instant::now() + PATIENCE)?;
             if message.kind == kind::SIGNAL {
                 self.signals.push_back(message);
             }
         }
+    }
+
+    fn is_readable(&self, patience: Duration) -> Result<bool, BusError> {
+        let events = process::poll_for(&[(self.stream.as_fd(), libc::POLLIN)], Some(patience));
+        events.map(|events| events.iter().any(|events| *events != 0)).map_err(|error| BusError::Broken(error.into()))
     }
 
     fn receive(&mut self, end: Instant) -> Result<Message, BusError> {

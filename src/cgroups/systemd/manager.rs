@@ -14,6 +14,8 @@ const NAME: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+/// How long to wait for the signal that a job has ended before systemd is asked.
+const SIGNAL_PATIENCE: Duration = Duration::from_secs(1);
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 
 /// systemd, on the line.
@@ -111,11 +113,37 @@ impl Manager {
         Ok(())
     }
 
-    /// Waits for the end of a job. Returns its result, which is `done` if all is well.
-    fn wait_for_job(&mut self, answer: &[Value]) -> Result<String, BusError> {
+    /// Waits for the end of a unit's job. Returns its result, which is `done` if all is well.
+    ///
+    /// systemd tells it by a signal, and does not always when it is reloading at that moment. So it is asked, too.
+    fn wait_for_job(&mut self, unit: &str, answer: &[Value]) -> Result<String, BusError> {
         let Some(Value::Path(job)) = answer.first() else { return Ok("done".to_owned()) };
-        let removed = self.bus.wait_for("JobRemoved", |body| matches!(body.get(1), Some(Value::Path(path)) if path == job))?;
-        Ok(removed.get(3).and_then(Value::as_str).unwrap_or("done").to_owned())
+        let is_ours = |body: &[Value]| matches!(body.get(1), Some(Value::Path(path)) if path == job);
+        let end = Instant::now() + PATIENCE;
+        let mut patience = SIGNAL_PATIENCE;
+        loop {
+            if let Some(removed) = self.bus.wait_for("JobRemoved", patience, is_ours)? {
+                return Ok(removed.get(3).and_then(Value::as_str).unwrap_or("done").to_owned());
+            }
+            if patience.is_zero() {
+                return self.result(unit);
+            }
+            match self.property(job, "org.freedesktop.systemd1.Job", "State") {
+                Ok(_) if Instant::now() >= end => return Err(BusError::no_answer()),
+                Ok(_) => {}
+                Err(error @ BusError::Broken(_)) => return Err(error),
+                // The job is over. Its signal has come with this answer, or does not come any more.
+                Err(BusError::Refused(..)) => patience = Duration::ZERO,
+            }
+        }
+    }
+
+    /// How a job that started a unit has ended, of which no signal told.
+    fn result(&mut self, unit: &str) -> Result<String, BusError> {
+        let answer = self.call("LoadUnit", &[Value::text(unit)])?;
+        let path = answer.first().and_then(Value::as_str).unwrap_or_default().to_owned();
+        let state = self.property(&path, "org.freedesktop.systemd1.Unit", "ActiveState")?;
+        Ok(if state.as_str() == Some("active") { "done" } else { "failed" }.to_owned())
     }
 
     /// Makes a scope with this process in it and waits until it is there. Slices that do not exist are made with it, such that they
@@ -138,7 +166,7 @@ impl Manager {
             answer = self.start(unit, pid, &slices);
         }
         let answer = answer.doing(doing)?;
-        match self.wait_for_job(&answer).doing(doing)?.as_str() {
+        match self.wait_for_job(&unit.name, &answer).doing(doing)?.as_str() {
             "done" => Ok(Started::Yes),
             other => Err(Failure::because(format!("systemd could not start it: {other}")).doing(doing())),
         }
@@ -208,7 +236,7 @@ impl Manager {
         self.listen().doing(doing)?;
         match self.call("StopUnit", &[Value::text(name), Value::text("replace")]) {
             Err(error) if error.is(NO_SUCH_UNIT) => return Ok(()),
-            answer => self.wait_for_job(&answer.doing(doing)?).doing(doing)?,
+            answer => self.wait_for_job(name, &answer.doing(doing)?).doing(doing)?,
         };
         // A failed unit stays until that is reset; another one goes by itself, a moment later.
         match self.call("ResetFailedUnit", &unit) {
