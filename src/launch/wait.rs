@@ -17,7 +17,7 @@ use crate::process::{ProcessStep, program};
 use crate::procfs::ProcFs;
 use crate::seccomp::{self, Bpf};
 use crate::sys::process::{self, Limit};
-use crate::sys::{fs, signal};
+use crate::sys::{exe, fs, signal};
 
 use super::init::clean_signals;
 
@@ -94,6 +94,8 @@ pub fn written_down(plan: &Plan, index: usize, program: &std::path::Path, env: &
 /// Waits, does what was written down, and becomes the program. The descriptors are those of the fifo and of procfs.
 pub fn go_on(written: &[u8], [fifo, procfs]: [OwnedFd; 2]) -> ! {
     let procfs = ProcFs::from(procfs);
+    // Of two megabytes the wait needs a few pages. If they cannot be given back, they stay.
+    let _ = exe::forget_code();
     if let Ok(fifo) = await_start(&fifo, &procfs) {
         let failure = match finish(written, &procfs) {
             Ok(never) => match never {},

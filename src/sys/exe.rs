@@ -91,6 +91,24 @@ pub fn replace(file: impl AsFd) -> CallResult<()> {
     set_exe_file(fd)
 }
 
+/// Gives the memory of the program's code and constants back for now: what is needed again is mapped again from its file.
+///
+/// # Errors
+/// The kernel's; nothing has changed then that anybody could notice.
+pub fn forget_code() -> CallResult<()> {
+    let headers = headers();
+    let Some(base) = base(headers) else { return Ok(()) };
+    for segment in segments(headers, base).iter().filter(|segment| segment.flags & libc::PF_W == 0) {
+        let place = std::ptr::with_exposed_provenance_mut(segment.start);
+        // SAFETY: the mapping is of a file and was never written to: a page that is read again has the bytes that it had.
+        let ret = unsafe { libc::madvise(place, segment.end - segment.start, libc::MADV_DONTNEED) };
+        if ret != 0 {
+            return Err(CallError::last("madvise", "own code, MADV_DONTNEED"));
+        }
+    }
+    Ok(())
+}
+
 /// Maps a segment that is never written to from the other descriptor, over itself.
 fn map_again(segment: Segment, fd: i32) -> CallResult<()> {
     let (len, flags) = (segment.end - segment.start, libc::MAP_PRIVATE | libc::MAP_FIXED);
