@@ -94,8 +94,6 @@ pub fn written_down(plan: &Plan, index: usize, program: &std::path::Path, env: &
 /// Waits, does what was written down, and becomes the program. The descriptors are those of the fifo and of procfs.
 pub fn go_on(written: &[u8], [fifo, procfs]: [OwnedFd; 2]) -> ! {
     let procfs = ProcFs::from(procfs);
-    // Of two megabytes the wait needs a few pages. If they cannot be given back, they stay.
-    let _ = exe::forget_code();
     if let Ok(fifo) = await_start(&fifo, &procfs) {
         let failure = match finish(written, &procfs) {
             Ok(never) => match never {},
@@ -116,6 +114,8 @@ pub fn await_start(fifo: &OwnedFd, procfs: &ProcFs) -> Result<OwnedFd, Failure> 
         signal::exit_on(number)?;
     }
     signal::unblock_all()?;
+    // Of two megabytes the wait needs a few pages. If they cannot be given back, they stay.
+    let _ = exe::forget_code();
     let opened = procfs.reopen(fifo, libc::O_WRONLY).doing(|| "wait for start")?;
     signal::block_all()?;
     Ok(opened)
