@@ -111,7 +111,7 @@ class Docker(Engine):
     def stdio(self):
         equal(self.run("-i", "--", "cat", stdin="through\n").out, "through\n")
         result = self.lab.terminal("docker", "-H", self.host, "run", "--rm", "-it", "--network=none", IMAGE, "sh", "-c",
-                                   "echo ready; until stty size 2>/dev/null; do sleep 0.1; done; tty; read line; echo got $line; exit 5", typed="word\n")
+                                   "echo ready; until stty size 2>/dev/null | grep 97; do sleep 0.1; done; tty; read line; echo got $line; exit 5", typed="word\n")
         equal(result.status, 5, result)
         contains(result.out, "31 97", "/dev/pts/0", "got word")
 
