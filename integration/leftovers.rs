@@ -67,7 +67,8 @@ static BOMB: Mutex<()> = Mutex::new(());
 /// How many bombs: `RT_BOMBS`, 3 by default, because a machine has better things to do.
 fn bombs(ctx: &Ctx) -> Outcome {
     let asked: Option<usize> = std::env::var("RT_BOMBS").ok().and_then(|text| text.parse().ok());
-    // On a machine with other work one lock of the kernel may be held by others for long: seen twice in 300. Who asks gets no excuse.
+    // On a machine with much other work a round now and then takes longer, mostly inside of one call of the kernel. Who asks for more
+    // gets no excuse.
     let mut excuses = usize::from(asked.is_none());
     let rounds = asked.unwrap_or(3);
     for _ in 0..rounds {
