@@ -84,7 +84,7 @@ fn try_one(ctx: &Ctx, recipe: &Recipe, world: &World) -> Result<Option<String>, 
     let id = ctx.fresh("generated");
     let result = compare(ctx, &bundle, &id);
     let _ = ctx.rt(&["delete", "--force", &id]);
-    let left = leftovers(ctx, &id, &mark);
+    let left = leftovers(ctx, &[&id, &format!("rt-{id}"), "rt-generated-*"], &mark);
     let _ = fs::remove_dir_all(&bundle.dir);
     let excerpt = || serde_json::to_string(&config).unwrap();
     match (result, left.is_empty()) {
@@ -215,15 +215,16 @@ fn tree(dir: &Path) -> Vec<String> {
     found
 }
 
-/// What is there after delete and should not be: mounts, control groups, state, processes.
-fn leftovers(ctx: &Ctx, id: &str, mark: &str) -> String {
+/// What is there after delete and should not be: mounts, control groups of these names, state, processes.
+fn leftovers(ctx: &Ctx, names: &[&str], mark: &str) -> String {
     let mut left = Vec::new();
     let own = ctx.dir.to_str().unwrap().to_owned();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     left.extend(mounts.lines().filter(|line| line.contains(&own)).map(|line| format!("mount {line}")));
-    let groups =
-        ctx.command(&["find", "/sys/fs/cgroup", "-type", "d", "(", "-name", id, "-o", "-name", "rt-generated-*", ")"]).run();
-    left.extend(groups.stdout.lines().map(|line| format!("group {line}")));
+    for name in names {
+        let groups = ctx.command(&["find", "/sys/fs/cgroup", "-type", "d", "-name", name]).run();
+        left.extend(groups.stdout.lines().map(|line| format!("group {line}")));
+    }
     left.extend(fs::read_dir(ctx.state_root()).into_iter().flatten().flatten().map(|entry| format!("state {:?}", entry.path())));
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -282,7 +283,7 @@ fn leaves_no_trace(ctx: &Ctx) -> Outcome {
     assert!(output.stdout.contains("note: make mount point /data/new") || output.stdout.contains("mounts-untried"), "{output}");
     assert_eq!((tree(&bundle.dir), tree(Path::new(&folder))), before, "{output}");
     assert!(!ctx.state_root().exists(), "a state root was made");
-    assert_eq!(leftovers(ctx, "check", "no process"), "");
+    assert_eq!(leftovers(ctx, &["rt-check"], "no process"), "");
     Pass
 }
 
