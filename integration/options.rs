@@ -195,6 +195,21 @@ fn recursive_words_that_clear(ctx: &Ctx) -> Outcome {
     Pass
 }
 
+/// Each word on a bind mount of its own: what it says is seen on the mount and on the one below.
+fn shown_on_both(ctx: &Ctx, source: &str, below: &str, cases: &[(&str, &[&str])]) -> Outcome {
+    let text = prepared(ctx, below, |c| {
+        for (word, _) in cases {
+            config::mount(c, "bind", source, &format!("/mnt/{word}"), &["rbind", word]);
+        }
+    });
+    for (word, expected) in cases {
+        for point in [format!("/mnt/{word}"), format!("/mnt/{word}/below")] {
+            assert_eq!(flags(&text, &point).0, *expected, "{point}");
+        }
+    }
+    Pass
+}
+
 fn recursive_access_times(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc 1.1.5 does not know all of them");
     let source = ctx.host_dir("source", "file", "");
@@ -206,17 +221,7 @@ fn recursive_access_times(ctx: &Ctx) -> Outcome {
         ("rnostrictatime", &["rw", "relatime"]),
         ("rnodiratime", &["rw", "nodiratime", "relatime"]),
     ];
-    let text = prepared(ctx, &below, |c| {
-        for (word, _) in cases {
-            config::mount(c, "bind", &source, &format!("/mnt/{word}"), &["rbind", word]);
-        }
-    });
-    for (word, expected) in cases {
-        for point in [format!("/mnt/{word}"), format!("/mnt/{word}/below")] {
-            assert_eq!(flags(&text, &point).0, expected, "{point}");
-        }
-    }
-    Pass
+    shown_on_both(ctx, &source, &below, &cases)
 }
 
 fn own_and_recursive_words_together(ctx: &Ctx) -> Outcome {
@@ -280,17 +285,7 @@ fn recursive_words_that_set(ctx: &Ctx) -> Outcome {
         ("rnorelatime", &["rw", "relatime"]),
         ("rrelatime", &["rw", "relatime"]),
     ];
-    let text = prepared(ctx, &below, |c| {
-        for (word, _) in cases {
-            config::mount(c, "bind", &source, &format!("/mnt/{word}"), &["rbind", word]);
-        }
-    });
-    for (word, expected) in cases {
-        for point in [format!("/mnt/{word}"), format!("/mnt/{word}/below")] {
-            assert_eq!(flags(&text, &point).0, expected, "{point}");
-        }
-    }
-    Pass
+    shown_on_both(ctx, &source, &below, &cases)
 }
 
 /// Since Linux 5.15 the kernel takes `mand` and does nothing: it shows it for whom it may.

@@ -59,7 +59,7 @@ impl Cgroup {
     /// # Errors
     /// The kernel's.
     pub fn is_frozen(&self) -> Result<bool, Failure> {
-        let asked = self.v2_freezer()?.map_or(Ok(false), |dir| is_true(dir, "cgroup.freeze"));
+        let asked = self.v2().map_or(Ok(false), |dir| is_true(dir, "cgroup.freeze"));
         if asked.doing(|| "see whether the container is frozen")? {
             return Ok(true);
         }

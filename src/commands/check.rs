@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::check::{self, Finding, Severity, Subject};
 use crate::error::Error;
-use crate::plan::request::{Request, absolute};
+use crate::plan::request::Request;
 
 use super::plan::Format;
-use super::{CgroupManager, Globals, make, parse_id};
+use super::{Globals, make};
 
 /// Find everything that stands in the way of a bundle on this host, and do nothing
 #[derive(Clone, Debug, ClapArgs)]
@@ -35,13 +35,7 @@ pub struct Args {
 /// If the check itself cannot be carried out.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during("check");
-    let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
-    let request = Request {
-        systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
-        no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
-        config: args.config.clone(),
-        ..Request::plain(parse_id(&args.id).map_err(during)?, absolute(&args.bundle, &cwd))
-    };
+    let request = Request { config: args.config.clone(), ..globals.request(&args.id, &args.bundle).map_err(during)? };
     let mut found = look(&request, globals).map_err(during)?;
     if globals.strict {
         found.iter_mut().filter(|f| f.severity == Severity::Warning).for_each(|f| f.severity = Severity::Fatal);

@@ -18,7 +18,7 @@ use crate::state::record::{LAYOUT, Phase, ProcessRef, SeccompRecord};
 use crate::state::{Directory, Record, Store, store};
 use crate::sys::fs;
 
-use super::{CgroupManager, Globals, Rootless, parse_id};
+use super::{Globals, Rootless, working_directory};
 
 /// Arguments of create and run.
 #[derive(Clone, Debug, ClapArgs)]
@@ -82,10 +82,12 @@ impl MakeArgs {
     /// # Errors
     /// If the id is not one, or a descriptor to be preserved is not open.
     pub fn request(&self, start: StartSignal, detached: bool, globals: &Globals) -> Result<Request, Error> {
-        let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
+        let plain = globals.request(&self.id, &self.bundle)?;
+        let notify = match crate::notify::wanted() {
+            Some(_) => Some(request::absolute(&globals.root, &working_directory()?).join(&self.id).join(store::NOTIFY)),
+            None => None,
+        };
         Ok(Request {
-            id: parse_id(&self.id)?,
-            bundle: request::absolute(&self.bundle, &cwd),
             config: self.config.clone(),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
@@ -93,11 +95,10 @@ impl MakeArgs {
             console_socket: self.console_socket.clone(),
             pid_file: self.pid_file.clone(),
             pidfd_socket: self.pidfd_socket.clone(),
-            notify: crate::notify::wanted().map(|_| request::absolute(&globals.root, &cwd).join(&self.id).join(store::NOTIFY)),
+            notify,
             start,
             detached,
-            systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
-            no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
+            ..plain
         })
     }
 }

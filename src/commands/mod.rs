@@ -27,12 +27,13 @@ pub mod update;
 pub mod usage;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::error::Error;
 use crate::log::{Format, Level, Log};
+use crate::plan::request::{self, Request};
 use crate::state::{Store, store};
 
 /// The version in the form that Docker parses: name and version, commit, specification.
@@ -207,6 +208,18 @@ impl Globals {
         Ok(Self { root, log, rootless: cli.rootless, strict: cli.strict, cgroup_manager })
     }
 
+    /// What the flags before the command and a bundle, relative to the working directory, ask for; the rest is as [`Request::plain`] has it.
+    ///
+    /// # Errors
+    /// If the id is none, or the working directory is gone.
+    pub fn request(&self, id: &str, bundle: &Path) -> Result<Request, Error> {
+        Ok(Request {
+            systemd_cgroup: self.cgroup_manager == CgroupManager::Systemd,
+            no_cgroup: self.cgroup_manager == CgroupManager::Disabled,
+            ..Request::plain(parse_id(id)?, request::absolute(bundle, &working_directory()?))
+        })
+    }
+
     /// The state root, which need not exist.
     ///
     /// # Errors
@@ -251,6 +264,14 @@ impl Cli {
             Command::Completion(args) => completion::run(&args),
         }
     }
+}
+
+/// What relative paths of the command line start from.
+///
+/// # Errors
+/// The kernel's: it was removed, or cannot be reached.
+pub fn working_directory() -> Result<PathBuf, Error> {
+    Ok(std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?)
 }
 
 /// Parses an id given on the command line.

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, ValueEnum};
 
 use crate::error::Error;
-use crate::plan::request::{Request, absolute};
+use crate::plan::request::Request;
 use crate::plan::{StartSignal, print};
 
-use super::{CgroupManager, Globals, make, parse_id};
+use super::{Globals, make};
 
 /// Show what would be done for a bundle, and do nothing
 #[derive(Clone, Debug, ClapArgs)]
@@ -44,15 +44,8 @@ pub enum Format {
 /// # Errors
 /// Every problem of the configuration at once.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
-    let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
     let start = if args.run { StartSignal::Link } else { StartSignal::Fifo };
-    let request = Request {
-        start,
-        systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
-        no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
-        config: args.config.clone(),
-        ..Request::plain(parse_id(&args.id)?, absolute(&args.bundle, &cwd))
-    };
+    let request = Request { start, config: args.config.clone(), ..globals.request(&args.id, &args.bundle)? };
     show(&request, globals, args.format).map_err(|error| error.during("plan"))
 }
 

@@ -13,7 +13,7 @@ use crate::criu::plan::{self, RestoreFacts, RestoreFlags};
 use crate::error::{Error, Failure};
 use crate::launch::launcher::Launched;
 use crate::launch::restore::{self, Opened, Restore};
-use crate::plan::request::{self, Request};
+use crate::plan::request::Request;
 use crate::plan::{Findings, StartSignal};
 use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record, Store};
@@ -21,7 +21,7 @@ use crate::sys::{fs, process};
 
 use super::make::{self, Made, Prepared};
 use super::run::Stay;
-use super::{CgroupManager, Globals, checkpoint, parse_id};
+use super::{Globals, checkpoint};
 
 /// Make a container with the processes of a checkpoint, and delete it when its program has ended
 #[derive(Clone, Debug, ClapArgs)]
@@ -193,15 +193,12 @@ fn restore(planned: Planned, directory: &Directory, globals: &Globals) -> Result
 
 impl Args {
     fn request(&self, globals: &Globals) -> Result<Request, Error> {
-        let cwd = std::env::current_dir().map_err(|error| crate::sys::CallError::from_io("getcwd", "", &error))?;
         Ok(Request {
             console_socket: self.console_socket.clone(),
             pid_file: self.pid_file.clone(),
             start: StartSignal::Link,
             detached: self.detach,
-            systemd_cgroup: globals.cgroup_manager == CgroupManager::Systemd,
-            no_cgroup: globals.cgroup_manager == CgroupManager::Disabled,
-            ..Request::plain(parse_id(&self.id)?, request::absolute(&self.bundle, &cwd))
+            ..globals.request(&self.id, &self.bundle)?
         })
     }
 
