@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -130,7 +131,10 @@ fn compare(ctx: &Ctx, bundle: &Bundle, id: &str) -> Result<Option<String>, Strin
     if (check.code == 0) != fatal.is_empty() {
         return Err(format!("exit status against findings: {check}"));
     }
-    let create = ctx.rt(&["create", "--bundle", bundle.path(), id]);
+    // Whoever is behind it takes the terminal when the container is gone.
+    let console = (bundle.config()["process"]["terminal"] == true).then(|| Console::listen(ctx));
+    let socket = console.iter().flat_map(|console| ["--console-socket", console.path.as_str()]);
+    let create = ctx.rt(&["create"].into_iter().chain(socket).chain(["--bundle", bundle.path(), id]).collect::<Vec<_>>());
     sane(&create)?;
     let start = (create.code == 0).then(|| ctx.rt(&["start", id]));
     let said = start.iter().chain([&create]).map(|output| output.stderr.clone()).collect::<String>();
@@ -152,6 +156,26 @@ fn compare(ctx: &Ctx, bundle: &Bundle, id: &str) -> Result<Option<String>, Strin
                 None => Err(format!("refused in other words: {said}\ncheck: {}", json!(fatal))),
             }
         }
+    }
+}
+
+/// A console socket.
+struct Console {
+    path: String,
+    _listener: UnixListener,
+}
+
+impl Console {
+    fn listen(ctx: &Ctx) -> Self {
+        let path = ctx.socket_path();
+        let _listener = UnixListener::bind(&path).unwrap();
+        Self { path, _listener }
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -186,7 +210,8 @@ fn neutral(text: &str) -> String {
         let (before, from) = rest.split_at(at);
         let end = from.find(|c: char| !c.is_ascii_digit()).unwrap_or(from.len());
         out.push_str(before);
-        let is_descriptor = before.ends_with('(') || before.ends_with("map ") || before.ends_with("fd/");
+        let is_descriptor =
+            before.ends_with('(') || before.ends_with("map ") || before.ends_with("fd/") || before.ends_with("/proc/");
         out.push_str(if is_descriptor { "N" } else { &from[..end] });
         rest = &from[end..];
     }

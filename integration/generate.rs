@@ -113,10 +113,31 @@ const EDITS: &[(&str, Edit)] = &[
     ("cgroups path", cgroups_path),
     ("security modules", security_modules),
     ("what this host lacks", lacking),
+    ("terminal", terminal),
+    ("block devices", block_devices),
+    ("strange limits", strange_limits),
+    ("realtime", realtime),
+    ("nulls", nulls),
+    ("unknown properties", unknown_properties),
+    ("other platforms", other_platforms),
+    ("version", version),
+    ("listener", listener),
+    ("mapped tmpfs", mapped_tmpfs),
+    ("nothing but what is demanded", minimal),
 ];
 
 /// Those that are for the bold only.
-const BOLD: [&str; 5] = ["strange mounts", "strange hooks", "security modules", "what this host lacks", "unified"];
+const BOLD: [&str; 9] = [
+    "strange mounts",
+    "strange hooks",
+    "security modules",
+    "what this host lacks",
+    "unified",
+    "strange limits",
+    "realtime",
+    "listener",
+    "mapped tmpfs",
+];
 
 /// A configuration as the edits that make it.
 #[derive(Clone, Debug)]
@@ -669,4 +690,195 @@ fn lacking(config: &mut Value, dice: &Dice, _: &World) {
         1 => config["linux"]["netDevices"] = json!({ "nonexistent0": { "name": "eth7" } }),
         _ => config["linux"]["resources"]["rdma"] = json!({ "mlx5_1": { "hcaHandles": 3 } }),
     }
+}
+
+fn terminal(config: &mut Value, dice: &Dice, _: &World) {
+    config["process"]["terminal"] = json!(true);
+    if dice.once_in(2) {
+        config["process"]["consoleSize"] = json!({ "height": dice.below(70_000), "width": dice.between(1, 300) });
+    }
+}
+
+/// Rates of what every machine has (the first loop device), or of what is no disk.
+fn block_devices(config: &mut Value, dice: &Dice, _: &World) {
+    let mut block = json!({});
+    for key in
+        dice.some(&["throttleReadBpsDevice", "throttleWriteBpsDevice", "throttleReadIOPSDevice", "throttleWriteIOPSDevice"])
+    {
+        let (major, minor) = dice.pick_or(&[(7, 0)], &[(1, 3), (999, 999), (-1, 0), (7, 1 << 21)]);
+        block[key] = json!([{ "major": major, "minor": minor, "rate": dice.pick(&[0, 1, 1 << 20, u64::MAX]) }]);
+    }
+    if dice.once_in(3) {
+        block["weight"] = json!(dice.pick_or(&[10, 1000], &[9, 1001, 0]));
+        block["weightDevice"] = json!([{ "major": 7, "minor": 0, "weight": dice.pick_or(&[10, 1000], &[9, 1001]) }]);
+    }
+    if dice.once_in(4) {
+        block["leafWeight"] = json!(500);
+    }
+    config["linux"]["resources"]["blockIO"] = block;
+}
+
+/// Values that kernels refuse.
+fn strange_limits(config: &mut Value, dice: &Dice, _: &World) {
+    let (controller, limits) = dice.pick(&[
+        ("cpu", json!({ "period": 999 })),
+        ("cpu", json!({ "period": 1_000_001, "quota": 5000 })),
+        ("cpu", json!({ "quota": 999 })),
+        ("cpu", json!({ "quota": i64::MAX })),
+        ("cpu", json!({ "quota": 5000, "burst": 5001 })),
+        ("cpu", json!({ "burst": u64::MAX })),
+        ("cpu", json!({ "shares": u64::MAX })),
+        ("cpu", json!({ "idle": 1, "shares": 5 })),
+        ("cpu", json!({ "idle": -1 })),
+        ("cpu", json!({ "cpus": "1-0" })),
+        ("cpu", json!({ "cpus": "x", "mems": "y" })),
+        ("cpu", json!({ "cpus": "all" })),
+        ("cpu", json!({ "cpus": "99999999999" })),
+        ("cpu", json!({ "mems": "1" })),
+        ("cpu", json!({ "mems": "1023" })),
+        ("cpu", json!({ "mems": "1024" })),
+        ("pids", json!({ "limit": 4_194_304 })),
+        ("pids", json!({ "limit": 4_194_305 })),
+        ("pids", json!({ "limit": i64::MAX })),
+        ("memory", json!({ "limit": 256 << 20, "swap": 255 << 20 })),
+        ("memory", json!({ "swap": 256 << 20 })),
+        ("memory", json!({ "limit": -1, "swap": 256 << 20 })),
+        ("memory", json!({ "limit": 256 << 20, "swap": -1 })),
+        ("memory", json!({ "limit": 256 << 20, "reservation": 1i64 << 40 })),
+        ("memory", json!({ "limit": -2 })),
+        ("memory", json!({ "limit": i64::MAX })),
+        ("memory", json!({ "swappiness": 101 })),
+        (
+            "memory",
+            json!({ "limit": 256 << 20, "kernel": 1, "kernelTCP": 4096, "useHierarchy": false, "disableOOMKiller": true }),
+        ),
+        ("hugepageLimits", json!([{ "pageSize": "2MB", "limit": u64::MAX }])),
+        ("network", json!({ "priorities": [{ "name": "nonexistent", "priority": 1 }] })),
+        ("devices", json!([{ "allow": true, "type": "c", "major": -2, "access": "r" }])),
+        ("devices", json!([{ "allow": true, "type": "x", "access": "r" }])),
+        ("rdma", json!({ "mlx5_1": {} })),
+        ("unified", json!({ "cgroup.max.depth": "x" })),
+        ("unified", json!({ "hugetlb.nosuch": "1" })),
+    ]);
+    config["linux"]["resources"][controller] = limits;
+}
+
+fn realtime(config: &mut Value, dice: &Dice, _: &World) {
+    config["linux"]["resources"]["cpu"] = json!({ "realtimePeriod": dice.pick(&[0, 1, 500_000, 1_000_000]), "realtimeRuntime": dice.pick(&[0, 1, 1000, 475_001, 999_999]) });
+}
+
+/// Null is as good as nothing wherever something may be absent.
+fn nulls(config: &mut Value, dice: &Dice, _: &World) {
+    for (pointer, keys) in [
+        ("", &["hostname", "domainname", "mounts", "hooks", "annotations", "windows", "solaris", "vm", "zos", "freebsd"][..]),
+        (
+            "/process",
+            &[
+                "terminal",
+                "consoleSize",
+                "capabilities",
+                "rlimits",
+                "noNewPrivileges",
+                "apparmorProfile",
+                "oomScoreAdj",
+                "selinuxLabel",
+                "ioPriority",
+                "scheduler",
+                "execCPUAffinity",
+                "env",
+            ],
+        ),
+        ("/process/user", &["umask", "additionalGids", "username"]),
+        ("/root", &["readonly"]),
+        (
+            "/linux",
+            &[
+                "devices",
+                "netDevices",
+                "cgroupsPath",
+                "resources",
+                "sysctl",
+                "seccomp",
+                "rootfsPropagation",
+                "maskedPaths",
+                "readonlyPaths",
+                "mountLabel",
+                "intelRdt",
+                "memoryPolicy",
+                "personality",
+                "timeOffsets",
+            ],
+        ),
+    ] {
+        let Some(object) = config.pointer_mut(pointer).and_then(Value::as_object_mut) else { continue };
+        for key in dice.some(keys) {
+            if object.get(key).is_none() || (dice.bold && !["mounts", "env"].contains(&key)) {
+                object.insert(key.to_owned(), Value::Null);
+            }
+        }
+    }
+}
+
+fn unknown_properties(config: &mut Value, dice: &Dice, _: &World) {
+    for pointer in dice.some(&["", "/process", "/process/user", "/root", "/linux", "/linux/namespaces/0", "/mounts/0"]) {
+        if let Some(object) = config.pointer_mut(pointer).and_then(Value::as_object_mut) {
+            object.insert("org.example.unknown".to_owned(), dice.pick(&[json!(1), json!([{ "a": null }]), json!("text")]));
+        }
+    }
+}
+
+fn other_platforms(config: &mut Value, dice: &Dice, _: &World) {
+    for (key, value) in dice.some(&[
+        ("windows", json!({ "layerFolders": ["C:\\x"], "devices": 5 })),
+        ("solaris", json!({ "anet": [] })),
+        ("vm", json!({ "kernel": { "path": 7 } })),
+        ("zos", json!({ "namespaces": "none" })),
+        ("freebsd", json!([])),
+    ]) {
+        config[key] = value;
+    }
+}
+
+fn version(config: &mut Value, dice: &Dice, _: &World) {
+    config["ociVersion"] = json!(dice.pick_or(
+        &["1.0.0", "1.1.0", "1.2.1", "1.3.0", "1.0.0-rc5", "1.2.0+dev", "1.9.0"],
+        &["2.0.0", "0.9.0", "1.0", "v1.0.0", "", "1.00.0"]
+    ));
+}
+
+fn listener(config: &mut Value, dice: &Dice, _: &World) {
+    let call = json!([{ "names": ["swapon"], "action": "SCMP_ACT_NOTIFY" }]);
+    config["linux"]["seccomp"] =
+        json!({ "defaultAction": dice.pick(&["SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"]), "syscalls": call });
+    for (key, value) in dice.some(&[
+        ("listenerPath", json!(dice.pick(&["/nonexistent/agent", "/etc/passwd", "relative"]))),
+        ("listenerMetadata", json!("for the agent")),
+        ("defaultErrnoRet", json!(5)),
+        ("flags", json!(["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", "SECCOMP_FILTER_FLAG_TSYNC"])),
+    ]) {
+        config["linux"]["seccomp"][key] = value;
+    }
+}
+
+fn mapped_tmpfs(config: &mut Value, dice: &Dice, _: &World) {
+    let kind = dice.pick(&["tmpfs", "mqueue", "proc", "devpts"]);
+    config::mount(config, kind, kind, "/data", &["nosuid"]);
+    let last = config["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+    last["uidMappings"] = json!([config::id_map(0, 1000, 10)]);
+    if !dice.once_in(4) {
+        last["gidMappings"] = json!([config::id_map(0, 1000, 10), config::id_map(dice.pick(&[10, 5]), 3000, 10)]);
+    }
+}
+
+/// Everything that may be absent is.
+fn minimal(config: &mut Value, dice: &Dice, world: &World) {
+    if !dice.once_in(4) || (world.uid != 0 && !dice.bold) {
+        return;
+    }
+    let keep = ["ociVersion", "root", "process"];
+    config.as_object_mut().unwrap().retain(|key, _| keep.contains(&key.as_str()));
+    config["process"].as_object_mut().unwrap().retain(|key, _| ["args", "cwd"].contains(&key.as_str()));
+    config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+    config["process"]["args"][0] = json!("/bin/sleep");
+    config["linux"] = json!({ "namespaces": [{ "type": "mount" }, { "type": "pid" }], "resources": {} });
 }

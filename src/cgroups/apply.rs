@@ -77,10 +77,12 @@ pub(super) fn failure(call: CallError, planned: &Planned<Step>) -> Failure {
     Failure::from(call).doing(&planned.step).origin(&planned.origin)
 }
 
+/// What the kernel says where it does not have something, or not for us.
+pub(super) const UNSUPPORTED: [i32; 7] =
+    [libc::ENOENT, libc::EACCES, libc::EPERM, libc::EROFS, libc::EOPNOTSUPP, ENOTSUPP, libc::ENODEV];
+
 /// What a refused write means.
 fn judge(tolerance: Tolerance, call: CallError, planned: &Planned<Step>, warnings: &mut Vec<Problem>) -> Result<(), Failure> {
-    const UNSUPPORTED: [i32; 7] =
-        [libc::ENOENT, libc::EACCES, libc::EPERM, libc::EROFS, libc::EOPNOTSUPP, ENOTSUPP, libc::ENODEV];
     let passes = match tolerance {
         Tolerance::Required => false,
         Tolerance::Warn => true,

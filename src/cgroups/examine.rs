@@ -1,62 +1,137 @@
 //! A look at what making the groups and setting their limits would meet. Nothing is made or changed.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::cgroup::Cgroup;
 use super::create::{Survey, check_fit};
 use super::dir::Dir;
+use super::lists;
 use super::plan::CgroupPlan;
 use super::steps::{Recorded, Step, Tolerance, Version, Write};
 use crate::error::{Doing, Failure};
 use crate::plan::Planned;
 use crate::sys::{CallError, CallResult};
 
+/// What other values of the same plan say.
+struct Beside<'a> {
+    /// There is a limit on memory.
+    memory: bool,
+    /// The period of realtime processes.
+    realtime_period: Option<&'a str>,
+}
+
 impl Survey {
-    /// Fails as [`Survey::create`] and [`Cgroup::apply`] would, as far as that can be seen without doing it.
-    ///
-    /// # Errors
-    /// Theirs.
-    pub fn examine(&self, plan: &CgroupPlan) -> Result<(), Failure> {
+    /// What [`Survey::create`] and [`Cgroup::apply`] would fail with, as far as that can be seen without doing it.
+    pub fn examine(&self, plan: &CgroupPlan) -> Vec<Failure> {
         if self.record.unit.is_some() {
-            return Ok(());
+            return Vec::new();
         }
+        if let Err(failure) = self.directories() {
+            return vec![failure];
+        }
+        let writes = || plan.steps.iter().filter_map(|planned| Some((planned, planned.step.as_write()?)));
+        let value = |file: &str| writes().find(|(_, write)| write.file == file).map(|(_, write)| write.value.as_str());
+        let beside = Beside { memory: value("memory.limit_in_bytes").is_some(), realtime_period: value("cpu.rt_period_us") };
+        let looked = writes().map(|(planned, write)| self.write(write, planned, &beside));
+        looked.filter_map(Result::err).collect()
+    }
+
+    fn directories(&self) -> Result<(), Failure> {
         for recorded in &self.record.directories {
             writable(recorded).doing(|| format!("make {}", recorded.place))?;
         }
         if self.record.directories.iter().any(|recorded| !recorded.ours) {
             check_fit(&Cgroup::open(&self.record)?)?;
         }
-        for planned in &plan.steps {
-            if let Step::Write(write) = &planned.step {
-                self.write(write, planned)?;
-            }
-        }
         Ok(())
     }
 
-    fn write(&self, write: &Write, planned: &Planned<Step>) -> Result<(), Failure> {
+    fn write(&self, write: &Write, planned: &Planned<Step>, beside: &Beside<'_>) -> Result<(), Failure> {
         let Some(recorded) = self.record.directories.get(write.place) else {
             return Ok(());
         };
-        if write.tolerance != Tolerance::Required {
-            return Ok(());
-        }
         let whole = recorded.place.directory().join(&write.file);
         let refused = |call: &str, errno: i32| {
             let call = CallError::new(call, format!("{whole:?}, {:?}", write.value), errno);
             Err(Failure::from(call).doing(&planned.step).origin(&planned.origin))
         };
         let above = nearest(recorded)?;
-        match (write.file.as_str(), recorded.place.version) {
-            ("cpuset.cpus" | "cpuset.mems", version) => match set_refusal(&above, write, version) {
-                Some(errno) => refused("write", errno),
-                None => Ok(()),
-            },
-            (file, _) if is_missing(&above, recorded, file)? => refused("openat", libc::ENOENT),
+        let missing = is_missing(&above, recorded, &write.file)?;
+        if missing && write.tolerance == Tolerance::Required {
+            return refused("openat", libc::ENOENT);
+        }
+        if missing || !arrives(&above, write, recorded.place.version)? {
+            return Ok(());
+        }
+        match refusal(&above, write, recorded, beside) {
+            Some(errno) if matters(write.tolerance, errno) => refused("write", errno),
             _ => Ok(()),
         }
     }
+}
+
+/// False if the limits of an ordinary user may not come to pass, so that a warning is all that there will be.
+fn arrives(above: &Dir, write: &Write, version: Version) -> CallResult<bool> {
+    if write.tolerance == Tolerance::Required || version == Version::V1 || write.controller == "cgroup" {
+        return Ok(true);
+    }
+    let offered = above.read_if_present("cgroup.controllers")?.unwrap_or_default();
+    let enabled = above.read_if_present("cgroup.subtree_control")?.unwrap_or_default();
+    let has = |list: &str| list.split_whitespace().any(|name| name == write.controller);
+    Ok(has(&enabled) || (has(&offered) && above.read("cgroup.procs")?.is_empty()))
+}
+
+/// True if a refusal of this value is more than a warning.
+fn matters(tolerance: Tolerance, errno: i32) -> bool {
+    match tolerance {
+        Tolerance::Required | Tolerance::IfPresent => true,
+        Tolerance::WarnIfUnsupported => !super::apply::UNSUPPORTED.contains(&errno),
+        Tolerance::Warn => false,
+    }
+}
+
+/// What the kernel says about a value that does not suit this machine. What is wrong everywhere has been found by the plan.
+fn refusal(above: &Dir, write: &Write, recorded: &Recorded, beside: &Beside<'_>) -> Option<i32> {
+    match write.file.as_str() {
+        "cpuset.cpus" | "cpuset.mems" => set_refusal(above, write, recorded.place.version),
+        // It can only be set below one on memory alone.
+        "memory.memsw.limit_in_bytes" if !beside.memory && !write.value.starts_with('-') => Some(libc::EINVAL),
+        "io.max" => device_refusal(&write.value),
+        file if file.starts_with("blkio.throttle.") => device_refusal(&write.value),
+        "cpu.rt_runtime_us" => realtime_refusal(above, &write.value, recorded, beside),
+        "net_prio.ifpriomap" => {
+            let name = write.value.split(' ').next()?;
+            std::fs::symlink_metadata(Path::new("/sys/class/net").join(name)).is_err().then_some(libc::ENODEV)
+        }
+        _ => None,
+    }
+}
+
+/// `MAJOR:MINOR ...` of a disk: the kernel takes rates for whole ones only (`blkg_conf_open_bdev()` of block/blk-cgroup.c).
+fn device_refusal(value: &str) -> Option<i32> {
+    let disk = Path::new("/sys/dev/block").join(value.split(' ').next()?);
+    (std::fs::metadata(&disk).is_err() || disk.join("partition").exists()).then_some(libc::ENODEV)
+}
+
+/// The groups of a directory together have no larger share of the time for realtime processes than it has itself, which is none in a new
+/// one, nor one of them than all processes of the machine (sched(7); `tg_rt_schedulable()` of kernel/sched/rt.c).
+fn realtime_refusal(above: &Dir, runtime: &str, recorded: &Recorded, beside: &Beside<'_>) -> Option<i32> {
+    let number = |text: &str| text.trim().parse::<i64>().ok();
+    let share =
+        |runtime: i64, period: i64| if runtime < 0 { 1 << 20 } else { (i128::from(runtime) << 20) / i128::from(period.max(1)) };
+    let of = |dir: &Dir| Some(share(number(&dir.read("cpu.rt_runtime_us").ok()?)?, number(&dir.read("cpu.rt_period_us").ok()?)?));
+    let global = |name: &str| number(&std::fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?);
+    let (most, most_of) = (global("sched_rt_runtime_us")?, global("sched_rt_period_us")?);
+    let wanted = share(number(runtime)?, beside.realtime_period.map_or(Some(most_of), number)?);
+    if wanted == 0 {
+        return None;
+    }
+    let others: i128 = above.children().ok()?.iter().filter_map(of).sum();
+    let taken = if recorded.ours { others + wanted } else { wanted };
+    let offered = if recorded.parents.is_empty() { of(above)? } else { 0 };
+    (wanted > share(most, most_of) || taken > offered).then_some(libc::EINVAL)
 }
 
 /// The deepest directory that exists, the container's own or one above it.
@@ -91,17 +166,22 @@ fn is_missing(above: &Dir, recorded: &Recorded, file: &str) -> CallResult<bool> 
     if let Some(size) = file.strip_prefix("hugetlb.").and_then(|rest| rest.split('.').next()) {
         return Ok(page_sizes().is_some_and(|sizes| !sizes.iter().any(|known| known == size)));
     }
-    // The root has fewer files than the groups below it.
-    if above.path() == recorded.place.mount {
-        return Ok(false);
-    }
     let family = |name: &str| name.split('.').next().map(str::to_owned);
-    let names = crate::sys::fs::list_dir(
-        crate::sys::fs::openat(crate::sys::At::from(above), Path::new("."), libc::O_RDONLY, 0)?.as_fd(),
-    )?;
-    let names: Vec<String> = names.into_iter().filter_map(|name| name.into_string().ok()).collect();
-    let has_family = names.iter().any(|name| family(name) == family(file));
-    Ok(has_family && !names.iter().any(|name| name == file))
+    let has_family = |names: &[String]| names.iter().any(|name| family(name) == family(file));
+    // The root has fewer files than the groups below it.
+    let names = if above.path() == recorded.place.mount {
+        let below = above.children()?.iter().filter_map(|dir| files(dir).ok()).find(|names| has_family(names));
+        below.unwrap_or_default()
+    } else {
+        files(above)?
+    };
+    Ok(has_family(&names) && !names.iter().any(|name| name == file))
+}
+
+fn files(dir: &Dir) -> CallResult<Vec<String>> {
+    let names =
+        crate::sys::fs::list_dir(crate::sys::fs::openat(crate::sys::At::from(dir), Path::new("."), libc::O_RDONLY, 0)?.as_fd())?;
+    Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect())
 }
 
 /// The sizes of huge pages as they are written in the names of files, such as 2MB.
@@ -118,47 +198,39 @@ fn page_sizes() -> Option<Vec<String>> {
     Some(entries.flatten().filter_map(|entry| size(&entry.file_name().to_string_lossy())).collect())
 }
 
-/// What the kernel says about a list of processors or memory nodes that the group above does not have (cpuset(7)): a number beyond all
-/// that there can be is out of range, and in version 1 a set must be a part of the one above.
+/// What the kernel says about a list of processors or memory nodes (cpuset(7)): a number beyond all that there can be is out of range, one
+/// that the machine does not have is invalid, and in version 1 a set must be a part of the one above.
 fn set_refusal(above: &Dir, write: &Write, version: Version) -> Option<i32> {
-    let numbers = numbers(&write.value)?;
-    let possible =
-        if write.file == "cpuset.cpus" { "/sys/devices/system/cpu/possible" } else { "/sys/devices/system/node/possible" };
-    let limit = std::fs::read_to_string(possible).ok().and_then(|text| numbers_of(text.trim()).into_iter().max())?;
-    if numbers.iter().any(|number| *number > limit) {
-        return Some(libc::ERANGE);
+    let (root, width) = match write.file.as_str() {
+        "cpuset.cpus" => {
+            let possible = possible("/sys/devices/system/cpu/possible")?;
+            let width = possible.last()? + 1;
+            (possible, width)
+        }
+        _ => (possible("/sys/devices/system/node/possible")?, most_nodes()?),
+    };
+    let numbers: BTreeSet<u32> = match lists::parse(&write.value, width) {
+        Ok(numbers) => numbers.into_iter().collect(),
+        Err(errno) => return Some(errno),
+    };
+    if !numbers.is_subset(&root) {
+        return Some(libc::EINVAL);
     }
     if version == Version::V2 {
         return None;
     }
-    let has = numbers_of(above.read(&write.file).ok()?.trim());
+    let has: BTreeSet<u32> = lists::parse(&above.read(&write.file).ok()?, width).ok()?.into_iter().collect();
     // A new group of version 1 gets what is above; an empty one above was filled before.
-    (!has.is_empty() && numbers.iter().any(|number| !has.contains(number))).then_some(libc::EACCES)
+    (!has.is_empty() && !numbers.is_subset(&has)).then_some(libc::EACCES)
 }
 
-fn numbers(list: &str) -> Option<Vec<u32>> {
-    let numbers = numbers_of(list);
-    (!numbers.is_empty()).then_some(numbers)
+fn possible(file: &str) -> Option<BTreeSet<u32>> {
+    lists::parse(&std::fs::read_to_string(file).ok()?, 1 << 16).ok().map(BTreeSet::from_iter)
 }
 
-/// `0-3,7` as numbers; what is no list is left to the kernel.
-fn numbers_of(list: &str) -> Vec<u32> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        Some(if last < 1 << 16 { first..=last } else { last..=last })
-    };
-    list.split(',').filter_map(range).flatten().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::numbers_of;
-
-    #[test]
-    fn lists() {
-        assert_eq!(numbers_of("0-2,7"), [0, 1, 2, 7]);
-        assert_eq!(numbers_of(""), [0; 0]);
-        assert_eq!(numbers_of("0-4294967295"), [u32::MAX]);
-    }
+/// The number of memory nodes that the kernel is built for: the width of a mask in proc_pid_status(5).
+fn most_nodes() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("Mems_allowed:"))?;
+    u32::try_from(mask.bytes().filter(u8::is_ascii_hexdigit).count() * 4).ok()
 }

@@ -28,6 +28,7 @@ mod exceptions;
 pub mod facts;
 mod freeze;
 mod kill;
+mod lists;
 pub mod plan;
 mod remove;
 pub mod stats;

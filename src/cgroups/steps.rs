@@ -152,6 +152,16 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The value that it sets, if it is about one.
+    pub fn as_write(&self) -> Option<&Write> {
+        match self {
+            Self::Write(write) => Some(write),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

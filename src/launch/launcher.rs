@@ -341,7 +341,10 @@ impl Walk<'_> {
         match (instead, planned) {
             (Instead::Step(step), _) => self.step(step, false),
             (Instead::Examine, LauncherStep::MakeCgroups) => match self.launch.survey.take() {
-                Some(survey) => survey.examine(&self.launch.plan.cgroup),
+                Some(survey) => {
+                    survey.examine(&self.launch.plan.cgroup).into_iter().for_each(|failure| self.found(failure));
+                    Ok(())
+                }
                 None => Ok(()),
             },
             (Instead::Examine, other) => rehearsal::examine(other),

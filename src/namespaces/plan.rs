@@ -113,8 +113,15 @@ pub fn expected_maps(linux: &Linux, namespaces: &Namespaces) -> Vec<IdMap> {
     given.map(|(which, entries)| IdMap { which, entries: entries.clone(), method: Method::Direct }).collect()
 }
 
-/// Every entry of a map has to be a range of ids.
+/// `UID_GID_MAP_MAX_EXTENTS` of linux/user_namespace.h.
+const MOST_ENTRIES: usize = 340;
+
+/// Every entry of a map has to be a range of ids, and none may be mapped twice (user_namespaces(7)).
 pub fn check_map(entries: &[IdMapping], field: &Field, findings: &mut Findings) {
+    if entries.len() > MOST_ENTRIES {
+        findings.problem(field.clone(), format!("{} entries: expected at most {MOST_ENTRIES}", entries.len()));
+        return;
+    }
     for (index, map) in entries.iter().enumerate() {
         let end = |start: u32| start.checked_add(map.size);
         if map.size == 0 || end(map.container_id).is_none() || end(map.host_id).is_none() {
@@ -122,8 +129,16 @@ pub fn check_map(entries: &[IdMapping], field: &Field, findings: &mut Findings) 
                 field.index(index),
                 format!("size {} from {} to {}: expected a range of 32-bit ids", map.size, map.container_id, map.host_id),
             );
+        } else if let Some(earlier) = entries[..index].iter().position(|other| overlap(other, map)) {
+            let earlier = field.index(earlier);
+            findings.problem(field.index(index), format!("maps ids that {earlier} maps, too; expected each once on either side"));
         }
     }
+}
+
+fn overlap(a: &IdMapping, b: &IdMapping) -> bool {
+    let meet = |one: u32, other: u32| one < other.saturating_add(b.size) && other < one.saturating_add(a.size);
+    meet(a.container_id, b.container_id) || meet(a.host_id, b.host_id)
 }
 
 fn method(which: Which, entries: &[IdMapping], host: &Host) -> Method {

@@ -10,6 +10,7 @@ pub(super) fn plan(out: &mut Builder<'_>, block: &BlockIo, at: &Field) {
     for (name, value) in weights {
         check_weight(out, value, at.key(name));
     }
+    check_numbers(out, block, at);
     if weights.iter().all(|(_, value)| value.unwrap_or(0) == 0)
         && block.weight_device.is_empty()
         && throttles(block).iter().all(|(_, _, _, devices)| devices.is_empty())
@@ -27,6 +28,23 @@ pub(super) fn plan(out: &mut Builder<'_>, block: &BlockIo, at: &Field) {
 fn check_weight(out: &mut Builder<'_>, value: Option<u16>, field: Field) {
     if let Some(weight) = value.filter(|weight| *weight != 0 && !(10..=1000).contains(weight)) {
         out.findings.problem(field, format!("expected 10 to 1000, found {weight}"));
+    }
+}
+
+/// The numbers of a block device: 12 and 20 bits (`MKDEV()` of linux/kdev_t.h).
+fn check_numbers(out: &mut Builder<'_>, block: &BlockIo, at: &Field) {
+    let weights = block.weight_device.iter().map(|device| (device.major, device.minor)).enumerate();
+    let mut numbers: Vec<_> = weights.map(|(index, numbers)| (at.key("weightDevice").index(index), numbers)).collect();
+    for (name, _, _, devices) in throttles(block) {
+        let devices = devices.iter().map(|device| (device.major, device.minor)).enumerate();
+        numbers.extend(devices.map(|(index, numbers)| (at.key(name).index(index), numbers)));
+    }
+    for (field, (major, minor)) in numbers {
+        for (name, number, most) in [("major", major, (1 << 12) - 1), ("minor", minor, (1 << 20) - 1)] {
+            if !(0..=most).contains(&number) {
+                out.findings.problem(field.key(name), format!("expected 0 to {most}, found {number}"));
+            }
+        }
     }
 }
 

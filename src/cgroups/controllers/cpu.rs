@@ -6,17 +6,47 @@ use crate::spec::{Cpu, Field};
 
 /// Plans CPU time, CPUs and memory nodes.
 pub(super) fn plan(out: &mut Builder<'_>, cpu: &Cpu, at: &Field) {
-    let quota = cpu.quota.and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0);
-    if let (Some(burst), Some(quota)) = (cpu.burst, quota)
-        && burst > quota
-    {
-        out.findings.problem(at.key("burst"), format!("expected at most the quota of {quota}, found {burst}"));
-    }
-    if let Some(idle) = cpu.idle.filter(|idle| !matches!(idle, 0 | 1)) {
-        out.findings.problem(at.key("idle"), format!("expected 0 or 1, found {idle}"));
-    }
+    check(out, cpu, at);
     time(out, cpu, at);
     set(out, cpu, at);
+}
+
+/// The shortest and the longest period, and the shortest quota, in microseconds (`tg_set_cfs_bandwidth()` of kernel/sched).
+const PERIODS: std::ops::RangeInclusive<u64> = 1_000..=1_000_000;
+/// The longest quota, alone and with what it may burst by, in microseconds.
+const MOST_TIME: u64 = (1 << 44) - 1;
+
+/// What is left of 64 bits of nanoseconds, in microseconds.
+const MOST_BURST: u64 = u64::MAX / 1000;
+
+/// What every kernel refuses.
+fn check(out: &mut Builder<'_>, cpu: &Cpu, at: &Field) {
+    let quota = cpu.quota.and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0);
+    let mut expected = |name: &str, what: String, found: &dyn std::fmt::Display| {
+        out.findings.problem(at.key(name), format!("expected {what}, found {found}"));
+    };
+    if let Some(period) = cpu.period.filter(|period| *period != 0 && !PERIODS.contains(period)) {
+        expected("period", format!("{} to {} microseconds", PERIODS.start(), PERIODS.end()), &period);
+    }
+    if let Some(quota) = quota.filter(|quota| !(*PERIODS.start()..=MOST_TIME).contains(quota)) {
+        expected("quota", format!("{} to {MOST_TIME} microseconds, or -1", PERIODS.start()), &quota);
+    }
+    match (cpu.burst, quota) {
+        (Some(burst), Some(quota)) if burst > quota => expected("burst", format!("at most the quota of {quota}"), &burst),
+        (Some(burst), Some(quota)) if burst > MOST_TIME - quota.min(MOST_TIME) => {
+            expected("burst", format!("at most {MOST_TIME} microseconds with the quota"), &burst);
+        }
+        (Some(burst), None) if burst > MOST_BURST => expected("burst", format!("at most {MOST_BURST} microseconds"), &burst),
+        _ => {}
+    }
+    if let (Some(period), Some(runtime)) = (cpu.realtime_period.filter(|period| *period != 0), cpu.realtime_runtime)
+        && u64::try_from(runtime).is_ok_and(|runtime| runtime > period)
+    {
+        expected("realtimeRuntime", format!("at most the realtimePeriod of {period}"), &runtime);
+    }
+    if let Some(idle) = cpu.idle.filter(|idle| !matches!(idle, 0 | 1)) {
+        expected("idle", "0 or 1".to_owned(), &idle);
+    }
 }
 
 fn time(out: &mut Builder<'_>, cpu: &Cpu, at: &Field) {

@@ -5,6 +5,9 @@ use super::super::steps::{Step, Tolerance};
 use super::or_max;
 use crate::spec::{Field, Memory};
 
+/// The smallest page of any machine.
+const PAGE: i64 = 4096;
+
 /// Plans the memory limits.
 pub(super) fn plan(out: &mut Builder<'_>, memory: &Memory, at: &Field) {
     check(out, memory, at);
@@ -43,6 +46,12 @@ fn given(value: Option<i64>) -> Option<i64> {
 }
 
 fn v1(out: &mut Builder<'_>, site: Site, memory: &Memory, at: &Field) {
+    // In pages: that is how the kernel compares them.
+    if let (Some(limit @ 1..), Some(swap @ 1..)) = (memory.limit, memory.swap)
+        && swap / PAGE < limit / PAGE
+    {
+        out.findings.problem(at.key("swap"), format!("expected memory plus swap, at least the limit of {limit}, found {swap}"));
+    }
     // The kernel keeps limit <= memory+swap limit at any time, so which comes first depends on the values in force.
     if let Some(limit) = given(memory.limit) {
         out.set(site, "memory", "memory.limit_in_bytes", limit, &at.key("limit")).again = true;

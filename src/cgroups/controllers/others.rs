@@ -7,10 +7,17 @@ use super::super::steps::Tolerance;
 use super::or_max;
 use crate::spec::{Field, HugepageLimit, Network, Pids, Rdma, StringMap};
 
+/// `PID_MAX_LIMIT` of linux/threads.h, on 64 bits.
+const MOST_PROCESSES: i64 = 4 << 20;
+
 /// The number of processes. 0 is a limit like any other (runtime-spec, "PIDs"), negative ones mean none.
 pub(super) fn pids(out: &mut Builder<'_>, pids: &Pids, at: &Field) {
     let field = at.key("limit");
     let Some(limit) = pids.limit else { return };
+    if limit > MOST_PROCESSES {
+        out.findings.problem(field, format!("expected at most {MOST_PROCESSES}, or -1, found {limit}"));
+        return;
+    }
     // No limit is what a cgroup without the controller has.
     if limit < 0 && out.find("pids", "pids").is_none() {
         return;
