@@ -25,6 +25,7 @@ tests! {
         a_failing_create_hook_leaves_nothing,
         a_failing_hook_is_named_with_what_it_said,
         poststop_hooks_follow_a_failed_hook,
+        poststop_hooks_follow_a_killed_create,
         no_hook_follows_a_failure_before_the_first,
         a_failing_start_container_hook_ends_the_container,
         a_failing_poststart_hook_ends_the_container,
@@ -235,6 +236,26 @@ fn poststop_hooks_follow_a_failed_hook(ctx: &Ctx) -> Outcome {
         let created = container.create();
         let failed = if created.code == 0 { container.start() } else { created };
         failed.exits(1).refused(kind);
+        assert_eq!(read(log.as_ref()), "stopped\n", "{kind}");
+        container.verb("state").refused("does not exist");
+    }
+    Pass
+}
+
+/// Steps 12 and 13 of the lifecycle come to whoever deletes what a create that was killed has left.
+fn poststop_hooks_follow_a_killed_create(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "no promise about a death in the middle");
+    for kind in ["createRuntime", "createContainer"] {
+        let (begun, log) = (ctx.path(&format!("{kind}-begun")), ctx.path(kind));
+        let container = ctx.container(ctx.bundle(|c| {
+            hooks(c, kind, &[&format!("touch {begun}; exec sleep 60")]);
+            hooks(c, "poststop", &[&format!("grep -o stopped >> {log}")]);
+        }));
+        let create = ctx.rt_command(&["create", "--bundle", container.bundle.path(), &container.id]).spawn();
+        ctx.wait_until("the hook runs", || Path::new(&begun).exists());
+        ctx.host(&["kill", "-9", &create.pid()]).ok();
+        create.wait().exits(128 + 9);
+        ctx.rt(&["delete", "--force", &container.id]).ok();
         assert_eq!(read(log.as_ref()), "stopped\n", "{kind}");
         container.verb("state").refused("does not exist");
     }

@@ -50,6 +50,7 @@ const PLANS: &[(&str, &str, On)] = &[
     ("engine", "engine", On::Root),
     ("engine-hybrid", "engine", On::Hybrid),
     ("hooks", "hooks", On::Root),
+    ("hooks-inside", "hooks-inside", On::Root),
     ("joined-user-namespace", "joined-user-namespace", On::Root),
     ("minimal", "minimal", On::Root),
     ("newer-fields", "newer-fields", On::Equipped),

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use crate::cgroups;
-use crate::error::{Error, Failure, Role};
+use crate::error::{Error, Failure};
 use crate::host::Host;
 use crate::launch::launcher::{self, Handles, Launch, Launched};
 use crate::plan::automatic;
 use crate::plan::build;
 use crate::plan::request::{self, Request};
-use crate::plan::{Findings, InitStep, Plan, StartSignal};
+use crate::plan::{Findings, Plan, StartSignal};
 use crate::procfs::ProcFs;
 use crate::spec::{self, Hooks, Linux, Spec};
 use crate::state::record::{LAYOUT, Phase, ProcessRef, SeccompRecord};
@@ -201,10 +201,7 @@ pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
     }
     match launch(&prepared, request, &directory, globals) {
         Ok((record, launched)) => Ok(Made { store, directory, record, launched }),
-        Err(failure) => {
-            let hooks_begun = hooks_begun(&prepared.plan, &failure);
-            Err(roll_back(failure, hooks_begun, &store, &directory, globals))
-        }
+        Err(failure) => Err(roll_back(failure, &store, &directory, globals)),
     }
 }
 
@@ -286,20 +283,9 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
     }
 }
 
-/// True if createContainer hooks had begun, of which only init knows: it has come to their place in its list.
-fn hooks_begun(plan: &Plan, failure: &Failure) -> bool {
-    let first = plan.init.iter().position(|planned| matches!(planned.step, InitStep::Hooks(_)));
-    let place = failure.place.filter(|place| place.role == Role::Init);
-    first.zip(place).is_some_and(|(first, place)| place.step > first)
-}
-
 /// Takes everything back that the record names. The first error stays the one that is reported.
-pub fn roll_back(failure: Failure, hooks_begun: bool, store: &Store, directory: &Directory, globals: &Globals) -> Error {
+pub fn roll_back(failure: Failure, store: &Store, directory: &Directory, globals: &Globals) -> Error {
     let error = Error::from(failure);
-    if let Some(record) = directory.read_record().filter(|record| hooks_begun && !record.hooks_begun) {
-        // If it cannot be written, the poststop hooks are what is lost; to take the rest back is more important.
-        let _ = directory.write_record(&Record { hooks_begun, ..record });
-    }
     match super::delete::destroy(store, directory, &globals.log) {
         Ok(()) => error,
         Err(second) => error.also(second),

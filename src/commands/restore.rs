@@ -134,7 +134,7 @@ fn make(args: &Args, subreaper: bool, globals: &Globals) -> Result<Made, Error> 
     }
     match restore(planned, &directory, globals) {
         Ok((record, launched)) => Ok(Made { store, directory, record, launched }),
-        Err(failure) => Err(make::roll_back(failure, false, &store, &directory, globals)),
+        Err(failure) => Err(make::roll_back(failure, &store, &directory, globals)),
     }
 }
 

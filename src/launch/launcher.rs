@@ -322,6 +322,7 @@ impl Walk<'_> {
             LauncherStep::JoinCgroup => self.join_cgroup(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),
+            LauncherStep::RecordHooks => self.record_that_hooks_begin(),
             LauncherStep::Hooks(steps) => self.hooks(steps),
             LauncherStep::Record => self.record(),
             LauncherStep::WritePidFile { path } => pid_file::write(path, self.pid()?),

@@ -237,6 +237,11 @@ impl Parts<'_> {
         !self.hooks.prestart.is_empty() || !self.hooks.create_runtime.is_empty()
     }
 
+    /// A launcher that dies while init runs hooks has to have written down that they had begun, if poststop hooks are to follow them.
+    fn waits_for_hooks(&self) -> bool {
+        self.has_runtime_hooks() || (!self.hooks.create_container.is_empty() && !self.hooks.poststop.is_empty())
+    }
+
     fn launcher(&self) -> Vec<Planned<LauncherStep>> {
         let mut steps: Vec<_> = self.request.notify.iter().map(|_| notify_folder()).collect();
         steps.extend(self.open());
@@ -283,7 +288,7 @@ impl Parts<'_> {
         if self.terminal {
             steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
         }
-        if self.has_runtime_hooks() {
+        if self.waits_for_hooks() {
             let hooks = || Origin::Config(Field::new("hooks"));
             steps.push(Planned::new(LauncherStep::Await(FromInit::RootfsBuilt), hooks()));
             for (moment, list) in [(Moment::Prestart, &self.hooks.prestart), (Moment::CreateRuntime, &self.hooks.create_runtime)]
@@ -292,6 +297,9 @@ impl Parts<'_> {
                     let field = Field::new("hooks").key(moment.name());
                     steps.push(Planned::new(LauncherStep::Hooks(hooks::steps(list, moment)), field));
                 }
+            }
+            if !self.has_runtime_hooks() {
+                steps.push(Planned::new(LauncherStep::RecordHooks, Field::new("hooks.createContainer")));
             }
             steps.push(Planned::new(LauncherStep::Tell(ToInit::HooksDone), hooks()));
         }
@@ -442,7 +450,7 @@ impl Parts<'_> {
         steps.extend(self.process.terminal.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
         // Before the hooks: messages are heard in the order in which the launcher says them.
         steps.extend(cgroup_section.take().unwrap_or_default());
-        if self.has_runtime_hooks() {
+        if self.waits_for_hooks() {
             steps.push(Planned::new(InitStep::Send(FromInit::RootfsBuilt), Field::new("hooks")));
             steps.push(Planned::new(InitStep::Await(ToInit::HooksDone), Field::new("hooks")));
         }

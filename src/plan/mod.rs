@@ -257,6 +257,8 @@ pub enum LauncherStep {
     Tell(ToInit),
     /// Waits for init to say this.
     Await(FromInit),
+    /// Writes into the record that hooks begin to run: those of init's side, where this side has none.
+    RecordHooks,
     /// Runs hooks in the runtime's namespaces.
     Hooks(Vec<HookStep>),
     /// Writes the record: the container exists.
@@ -477,6 +479,7 @@ impl fmt::Display for LauncherStep {
             Self::JoinCgroup => write!(f, "move the child into its control group, unless it is there"),
             Self::Tell(message) => write!(f, "say {message}"),
             Self::Await(message) => write!(f, "wait for {message}"),
+            Self::RecordHooks => write!(f, "record that hooks begin"),
             Self::Hooks(steps) => write_hooks(f, steps),
             Self::Record => write!(f, "record the container as made"),
             Self::WritePidFile { path } => write!(f, "write pid file {}", path.display()),

@@ -154,6 +154,7 @@ impl Maker<'_> {
             | LauncherStep::MakeResctrl(_)
             | LauncherStep::JoinResctrl { .. }
             | LauncherStep::Record
+            | LauncherStep::RecordHooks
             | LauncherStep::WritePidFile { .. }
             // Init stays tied to the launcher, and ends by itself.
             | LauncherStep::Tell(ToInit::Released) => Instead::Nothing,
