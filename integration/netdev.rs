@@ -10,6 +10,7 @@ tests! {
     Root {
         a_device_moves_with_its_addresses,
         a_device_keeps_its_routes,
+        routes_with_several_ways_are_kept_or_told,
         a_route_without_its_gateway_is_a_warning,
         a_sysctl_of_a_moved_device_finds_it,
         a_device_gets_another_name,
@@ -107,6 +108,52 @@ fn a_device_keeps_its_routes(ctx: &Ctx) -> Outcome {
     assert_eq!(main.matches("198.18.7.0/24").count(), 1, "{main}");
     assert!(show(&["route", "show", "table", "1007"]).contains("198.18.10.0/24 via 198.18.7.1 dev inside0"));
     assert!(show(&["-6", "route", "show"]).contains("2001:db8:8::/64 via 2001:db8:7::1 dev inside0"));
+    Pass
+}
+
+/// All ways through the device: the route is made again. Some of them through another one, or a route for a time: a warning.
+fn routes_with_several_ways_are_kept_or_told(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 does not know network devices");
+    let (pair, other) = (pair!(ctx), pair!(ctx));
+    let name = &pair.device;
+    for arguments in [
+        &["ip", "addr", "add", "198.18.27.7/24", "dev", name][..],
+        &["ip", "-6", "addr", "add", "2001:db8:27::7/64", "dev", name, "nodad"],
+        &["ip", "addr", "add", "198.18.28.7/24", "dev", &other.device],
+        &["ip", "link", "set", name, "up"],
+        &["ip", "link", "set", &pair.peer, "up"],
+        &["ip", "link", "set", &other.device, "up"],
+        &["ip", "link", "set", &other.peer, "up"],
+    ] {
+        ctx.command(arguments).run().ok();
+    }
+    for (destination, first, second, device) in [
+        ("198.18.29.0/24", "198.18.27.1", "198.18.27.2", name),
+        ("2001:db8:29::/64", "2001:db8:27::1", "2001:db8:27::2", name),
+        ("198.18.30.0/24", "198.18.27.1", "198.18.28.1", &other.device),
+    ] {
+        let ways = ["nexthop", "via", first, "dev", name, "weight", "3", "nexthop", "via", second, "dev", device];
+        ctx.command(&[&["ip", "route", "add", destination][..], &ways].concat()).run().ok();
+    }
+    ctx.command(&["ip", "route", "add", "local", "198.18.31.1/32", "dev", name]).run().ok();
+    ctx.command(&["ip", "route", "add", "2001:db8:31::/64", "dev", name, "expires", "900"]).run().ok();
+    let mut container = ctx.container(ctx.bundle(|c| c["linux"]["netDevices"] = json!({ name: { "name": "inside0" } })));
+    let said = container.create().ok().stderr;
+    for route in [
+        "198.18.30.0/24 via 198.18.27.1 via 198.18.28.1, is not kept: it leads through other devices as well",
+        "2001:db8:31::/64, is not kept: it is for a time only",
+    ] {
+        assert!(said.contains(&format!("a route of network device {name}, {route}")), "{said}");
+    }
+    assert_eq!(said.matches("is not kept").count(), 2, "{said}");
+    let pid = container.pid().to_string();
+    let show =
+        |arguments: &[&str]| ctx.command(&[&["nsenter", "-t", &pid, "-n", "ip"][..], arguments].concat()).run().ok().stdout;
+    let routes = show(&["route", "show", "table", "all"]) + &show(&["-6", "route", "show"]);
+    for way in ["198.18.27.1 dev inside0 weight 3", "198.18.27.2 dev inside0 weight 1", "2001:db8:27::2 dev inside0 weight 1"] {
+        assert!(routes.contains(&format!("nexthop via {way}")), "{way}: {routes}");
+    }
+    assert!(routes.contains("local 198.18.31.1 dev inside0"), "{routes}");
     Pass
 }
 

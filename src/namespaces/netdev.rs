@@ -3,7 +3,7 @@
 //! The kernel keeps what belongs to a device (its MTU, its hardware address) and drops what belongs to its use: the permanent global
 //! addresses are added again, the device is set up again, and the routes through it that somebody has made are made again; the
 //! kernel makes those that follow from the addresses. A route to whose gateway no way is left, because an address was not permanent,
-//! is a warning. A device is not moved back: what becomes of it is the business of the namespace's end.
+//! one that other devices are a part of, or that has an end, is a warning. Rules that name the device are no part of it: they stay. A device is not moved back: what becomes of it is the business of the namespace's end.
 
 use std::os::fd::OwnedFd;
 
@@ -12,7 +12,7 @@ use crate::host::Host;
 use crate::plan::Findings;
 use crate::procfs::ProcFs;
 use crate::spec::{Field, Linux};
-use crate::sys::netlink::RouteSocket;
+use crate::sys::netlink::{Route, RouteSocket};
 use crate::sys::ns;
 
 use super::{Kind, Namespaces};
@@ -117,10 +117,15 @@ pub fn move_into(device: &NetDevice, pid: i32, procfs: &ProcFs) -> Result<Vec<St
         there.add_address(moved, address).doing(|| format!("keep an address of network device {}", device.name))?;
     }
     there.set_up(moved).doing(|| format!("set network device {} up", device.inside))?;
-    let kept = routes.iter().map(|route| (route, there.add_route(moved, route)));
-    let lost = kept.filter_map(|(route, result)| Some((route, result.err()?)));
-    let text = |(route, error)| format!("a route of network device {}, {route}, is not kept: {error}", device.name);
+    let lost = routes.iter().filter_map(|route| Some((route, keep(&there, moved, route).err()?)));
+    let text = |(route, why)| format!("a route of network device {}, {route}, is not kept: {why}", device.name);
     Ok(lost.map(text).collect())
+}
+
+/// Makes a route again, or says why not.
+fn keep(there: &RouteSocket, device: i32, route: &Route) -> Result<(), String> {
+    route.lost().map_or(Ok(()), |why| Err(why.to_owned()))?;
+    there.add_route(device, route).map_err(|error| error.to_string())
 }
 
 /// A socket belongs to the namespace that its maker was in; this process enters it for that moment.

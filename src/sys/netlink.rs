@@ -3,11 +3,13 @@
 //! Lengths are checked where they are written: an attribute's has 16 bits, and one that wraps around makes the kernel read values as
 //! attributes (CVE-2021-43784). What the kernel answers is read with the same care.
 
-use std::fmt;
-use std::net::IpAddr;
+mod routes;
+
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::{CallError, CallResult, check_fd, socket};
+
+pub use routes::Route;
 
 const NLMSG_HEADER: usize = 16;
 const NLMSG_ERROR: u16 = 2;
@@ -21,8 +23,6 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_GETROUTE: u16 = 26;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFA_FLAGS: u16 = 8;
@@ -141,67 +141,6 @@ fn address(answer: &Answer, device: i32) -> Option<Address> {
     wanted.then_some(Address { family, prefix, flags: flags & KEPT_FLAGS, attributes })
 }
 
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_VIA: u16 = 18;
-/// Attributes of a route that belong to it wherever it is: RTA_DST, RTA_SRC, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, RTA_METRICS,
-/// RTA_TABLE, RTA_VIA, RTA_PREF.
-const KEPT_ROUTE_ATTRIBUTES: [u16; 9] = [RTA_DST, 2, RTA_GATEWAY, 6, 7, 8, 15, RTA_VIA, 20];
-/// Who made a route (linux/rtnetlink.h): a redirect, the kernel itself, a router's advertisement. The kernel learns these anew.
-const LEARNT: [u8; 3] = [1, 2, 9];
-const RTN_UNICAST: u8 = 1;
-const RTM_F_CLONED: u32 = 0x200;
-const RTNH_F_ONLINK: u32 = 4;
-/// `struct rtmsg`.
-const ROUTE_HEADER: usize = 12;
-
-/// A route through a device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// Family, length of the destination, of the source, tos, table, protocol, scope and type.
-    header: [u8; 8],
-    flags: u32,
-    attributes: Vec<(u16, Vec<u8>)>,
-}
-
-impl Route {
-    fn attribute(&self, kind: u16) -> Option<&[u8]> {
-        self.attributes.iter().find(|(found, _)| *found == kind).map(|(_, value)| value.as_slice())
-    }
-}
-
-impl fmt::Display for Route {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = |value: &[u8]| match (<[u8; 4]>::try_from(value), <[u8; 16]>::try_from(value)) {
-            (Ok(v4), _) => IpAddr::from(v4).to_string(),
-            (_, Ok(v6)) => IpAddr::from(v6).to_string(),
-            _ => "an unknown address".to_owned(),
-        };
-        match self.attribute(RTA_DST) {
-            Some(destination) => write!(f, "{}/{}", address(destination), self.header[1])?,
-            None => f.write_str("default")?,
-        }
-        self.attribute(RTA_GATEWAY).map_or(Ok(()), |gateway| write!(f, " via {}", address(gateway)))
-    }
-}
-
-/// The route in an `RTM_NEWROUTE` message, if somebody has made it and it goes through this device and no other.
-fn route(answer: &Answer, device: i32) -> Option<Route> {
-    let header: [u8; 8] = answer.body.get(..8)?.try_into().ok()?;
-    let flags = u32_at(&answer.body, 8)?;
-    let all = attributes(answer.body.get(ROUTE_HEADER..)?);
-    let through = all.iter().find(|(kind, _)| *kind == RTA_OIF).and_then(|(_, value)| u32_at(value, 0));
-    let [family, _, _, _, _, protocol, _, kind] = header;
-    let wanted = matches!(i32::from(family), libc::AF_INET | libc::AF_INET6)
-        && kind == RTN_UNICAST
-        && flags & RTM_F_CLONED == 0
-        && !LEARNT.contains(&protocol)
-        && through == Some(device.cast_unsigned());
-    let attributes = all.into_iter().filter(|(kind, _)| KEPT_ROUTE_ATTRIBUTES.contains(kind)).collect();
-    wanted.then_some(Route { header, flags: flags & RTNH_F_ONLINK, attributes })
-}
-
 /// `struct ifinfomsg`.
 fn link_body(device: i32, flags: u32, change: u32) -> Vec<u8> {
     [&[0; 4][..], &device.to_ne_bytes(), &flags.to_ne_bytes(), &change.to_ne_bytes()].concat()
@@ -278,34 +217,6 @@ impl RouteSocket {
         let mut request = Message::new(RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &body, what)
             .attribute(IFA_FLAGS, &address.flags.to_ne_bytes())?;
         for (kind, value) in &address.attributes {
-            request = request.attribute(*kind, value)?;
-        }
-        self.call(request).map(drop)
-    }
-
-    /// The routes through a device that were not made by the kernel, those without a gateway first: the way to a gateway may be one.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn routes(&self, device: i32) -> CallResult<Vec<Route>> {
-        let request = Message::new(RTM_GETROUTE, NLM_F_DUMP, &[0; ROUTE_HEADER], "RTM_GETROUTE, all");
-        let answers = self.call(request)?;
-        let routes = answers.iter().filter(|answer| answer.kind == RTM_NEWROUTE).filter_map(|answer| route(answer, device));
-        let mut routes: Vec<Route> = routes.collect();
-        routes.sort_by_key(|route| route.attribute(RTA_GATEWAY).or(route.attribute(RTA_VIA)).is_some());
-        Ok(routes)
-    }
-
-    /// Adds a route through a device.
-    ///
-    /// # Errors
-    /// The kernel's; `ENETUNREACH` if its gateway cannot be reached.
-    pub fn add_route(&self, device: i32, route: &Route) -> CallResult<()> {
-        let body = [&route.header[..], &route.flags.to_ne_bytes()].concat();
-        let what = format!("RTM_NEWROUTE, {device}, {route}");
-        let mut request = Message::new(RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, &body, what)
-            .attribute(RTA_OIF, &device.to_ne_bytes())?;
-        for (kind, value) in &route.attributes {
             request = request.attribute(*kind, value)?;
         }
         self.call(request).map(drop)
