@@ -15,6 +15,7 @@ use crate::runner::Outcome::{self, Pass};
 
 tests! {
     Both { predicts_what_create_does, finds_everything_at_once, leaves_no_trace, speaks_json, a_strange_config_json_is_refused }
+    Both { a_container_without_a_program_cannot_be_started, a_namespace_that_is_a_fifo_is_not_waited_for }
     Both { more_groups_than_the_kernel_takes, a_huge_passwd_costs_home_only, a_program_that_cannot_be_executed }
     User { a_user_namespace_that_is_made_is_named }
 }
@@ -343,6 +344,28 @@ fn a_strange_config_json_is_refused(ctx: &Ctx) -> Outcome {
         }
         assert!(ctx.rt(&["check", container.bundle.path()]).exits(1).stdout.contains(&text));
     }
+    Pass
+}
+
+fn a_container_without_a_program_cannot_be_started(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "check is a command of rt");
+    let bundle = ctx.bundle(|c| drop(c.as_object_mut().unwrap().remove("process")));
+    let text = "fatal: process is missing in config.json; it is required to start a container [process-refused]";
+    assert!(ctx.rt(&["check", bundle.path()]).exits(1).stdout.contains(text));
+    Pass
+}
+
+fn a_namespace_that_is_a_fifo_is_not_waited_for(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the words are those of rt");
+    let fifo = ctx.path("fifo");
+    ctx.host(&["mkfifo", &fifo]).ok();
+    let mut container = ctx.container(ctx.bundle(|c| {
+        config::without_namespace(c, "network");
+        config::namespace(c, "network", Some(&fifo));
+    }));
+    let text = format!("expected a network namespace at {fifo}, found something that is not a namespace");
+    assert!(ctx.rt(&["check", container.bundle.path()]).exits(1).stdout.contains(&text));
+    container.create().exits(1).refused(&text);
     Pass
 }
 

@@ -124,6 +124,7 @@ const EDITS: &[(&str, Edit)] = &[
     ("listener", listener),
     ("mapped tmpfs", mapped_tmpfs),
     ("nothing but what is demanded", minimal),
+    ("no process", no_process),
 ];
 
 /// Those that are for the bold only.
@@ -881,4 +882,10 @@ fn minimal(config: &mut Value, dice: &Dice, world: &World) {
     config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
     config["process"]["args"][0] = json!("/bin/sleep");
     config["linux"] = json!({ "namespaces": [{ "type": "mount" }, { "type": "pid" }], "resources": {} });
+}
+
+fn no_process(config: &mut Value, dice: &Dice, _: &World) {
+    if dice.once_in(8) {
+        config.as_object_mut().unwrap().remove("process");
+    }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use crate::cgroups::{Step, Version};
-use crate::error::Doing;
+use crate::error::{Doing, Problem};
 use crate::hooks::{self, Moment};
 use crate::plan::Planned;
+use crate::spec::Field;
 
 use super::codes::Kind;
 use super::{Finding, Subject};
@@ -13,6 +14,9 @@ use super::{Finding, Subject};
 /// Looks at what comes after create and start.
 pub fn look(subject: &Subject<'_>) -> Vec<Finding> {
     let mut found = late_hooks(subject);
+    if subject.spec.process.is_none() {
+        found.push(Finding::of_problem(Kind::Refused, &Problem::new(Field::new("process"), super::NO_PROCESS)));
+    }
     found.extend(low_limits(subject));
     found
 }

@@ -19,6 +19,9 @@ use crate::state::Record;
 
 use self::codes::Kind;
 
+/// What start says to a container without a program (runtime.md, "Start").
+pub const NO_PROCESS: &str = "process is missing in config.json; it is required to start a container";
+
 /// What a finding means for the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

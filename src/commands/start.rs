@@ -38,7 +38,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
         _ => return Err(container.wrong_status("start", "cannot start an already running container")),
     }
     if container.record.process.is_none() {
-        return Err(during(Error::new("no-process", "process is missing in config.json; it is required to start a container")));
+        return Err(during(Error::new("no-process", crate::check::NO_PROCESS)));
     }
     let hooked = |failure: &Failure| matches!(&failure.origin, Some(origin) if origin.starts_with("hooks."));
     let listener = Proxy::listen(&container.directory, &globals.log).map_err(|failure| during(failure.into()))?;

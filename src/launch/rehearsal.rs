@@ -62,7 +62,8 @@ pub fn rehearse(plan: &Plan, record: &mut Record, survey: Survey, log: &Log) -> 
     child.wait_for(Some(PATIENCE))?;
     fs::rewind(&report)?;
     let bytes = fs::read_to_end(&report, 16 << 20)?;
-    serde_json::from_slice(&bytes).map_err(|_| Failure::because("the rehearsal did not come to its end"))
+    serde_json::from_slice(&bytes)
+        .map_err(|_| Failure::because(format!("the rehearsal did not come to its end within {} s", PATIENCE.as_secs())))
 }
 
 fn act(plan: &Plan, record: &mut Record, survey: Survey, log: &Log) -> Outcome {

@@ -19,7 +19,8 @@ pub type Opened = BTreeMap<Kind, OwnedFd>;
 /// # Errors
 /// If it cannot be opened or is not a namespace of that type.
 pub fn open(kind: Kind, path: &Path) -> Result<OwnedFd, Failure> {
-    let fd = fs::openat(At::Cwd, path, libc::O_RDONLY, 0)?;
+    // A fifo would be waited for, without O_NONBLOCK.
+    let fd = fs::openat(At::Cwd, path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY, 0)?;
     let found = ns::namespace_type(&fd);
     if found == Ok(kind.flag()) {
         return Ok(fd);

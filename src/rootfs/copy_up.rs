@@ -62,7 +62,7 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &Path, depth: usize) -> CallRe
 }
 
 fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &Path) -> CallResult<()> {
-    let source = fs::openat(At::from(from), name, libc::O_RDONLY | libc::O_NOFOLLOW, 0)?;
+    let source = fs::openat(At::from(from), name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)?;
     let target = fs::openat(At::from(to), name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o600)?;
     let mut buffer = vec![0u8; 64 * 1024];
     loop {
