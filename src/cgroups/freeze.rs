@@ -16,23 +16,30 @@ impl Cgroup {
     /// can still be killed, else by the freezer of version 1.
     ///
     /// # Errors
-    /// If there is no freezer, or if they do not stand still within 10 seconds; then they are thawed again.
+    /// If there is no freezer, if the caller would stand still with them, or if they do not stand still within 10 seconds; then they are
+    /// thawed again.
     pub fn freeze(&self) -> Result<(), Failure> {
-        self.freeze_within(PATIENCE)
+        if self.has_caller() {
+            return Err(
+                Failure::because("the caller is in the container's cgroup, and would stand still as well").doing("freeze")
+            );
+        }
+        if self.begin_to_freeze(PATIENCE)? {
+            return Ok(());
+        }
+        let late =
+            Failure::because(format!("the processes did not stand still within {} seconds", PATIENCE.as_secs())).doing("freeze");
+        self.thaw().and(Err(late))
     }
 
-    pub(super) fn freeze_within(&self, patience: Duration) -> Result<(), Failure> {
+    /// False if there are still processes that move when the time is up; they are on their way into the freezer.
+    pub(super) fn begin_to_freeze(&self, patience: Duration) -> Result<bool, Failure> {
         let frozen = match (self.v2_freezer()?, self.v1("freezer")) {
             (Some(dir), _) => freeze_v2(dir, patience),
             (None, Some(dir)) => freeze_v1(dir, patience),
             (None, None) => return Err(Failure::because("the container has no cgroup that can be frozen").doing("freeze")),
         };
-        if frozen.doing(|| "freeze")? {
-            return Ok(());
-        }
-        let late =
-            Failure::because(format!("the processes did not stand still within {} seconds", patience.as_secs())).doing("freeze");
-        self.thaw().and(Err(late))
+        frozen.doing(|| "freeze")
     }
 
     /// Thaws all processes, however they were frozen.

@@ -34,9 +34,6 @@ pub struct Args {
     force: bool,
 }
 
-/// How long the death of killed processes is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// How long an interrupted create may take to remove what it has made.
 const ROLL_BACK: Duration = Duration::from_secs(4);
 
@@ -140,7 +137,8 @@ fn take_back(
         let alone = init.is_some() || !record.is_some_and(has_ended_whole) || is_emptied(&cgroup)?;
         if alone {
             let haste = Haste::new();
-            kill_everything(&Cgroup::open(&entered(&groups, record))?, init)?;
+            let first = init.map(|(_, pidfd)| pidfd.as_fd());
+            Cgroup::open(&entered(&groups, record))?.kill_for_good(first, record.is_some_and(Record::has_own_pid_namespace))?;
             cgroup.remove()?;
             drop(haste);
         } else {
@@ -218,28 +216,6 @@ impl Drop for Haste {
     fn drop(&mut self) {
         let _ = self.0.map(process::set_nice);
     }
-}
-
-/// Kills every process of a container and waits for the first one's end.
-///
-/// # Errors
-/// If processes stay.
-pub fn kill_everything(cgroup: &Cgroup, init: Option<(ProcessRef, &OwnedFd)>) -> Result<(), Failure> {
-    if let Some((_, pidfd)) = &init {
-        // It may end by itself at this moment.
-        let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
-    }
-    cgroup.kill(libc::SIGKILL)?;
-    if let Some((init, pidfd)) = init
-        && !process::poll(&[(pidfd.as_fd(), false)], Some(PATIENCE))?[0].readable
-    {
-        return Err(Failure::because(format!(
-            "process {} does not end within {} s of being killed",
-            init.pid,
-            PATIENCE.as_secs()
-        )));
-    }
-    Ok(())
 }
 
 /// Mounts that a container without a mount namespace made in the caller's. Its programs can write to the tree below its root, so
