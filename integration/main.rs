@@ -57,6 +57,7 @@ mod lenient;
 mod lifecycle;
 mod limits;
 mod list;
+mod log;
 mod lsm;
 mod namespaces;
 mod netdev;
@@ -112,6 +113,7 @@ const ALL: &[&[runner::Test]] = &[
     rootless::TESTS,
     delegation::TESTS,
     list::TESTS,
+    log::TESTS,
     check::TESTS,
     features::TESTS,
     contracts::TESTS,
