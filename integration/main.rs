@@ -38,6 +38,7 @@ mod checkpoint;
 mod config;
 mod contracts;
 mod crash;
+mod criu;
 mod ctx;
 mod delegation;
 mod effects;
@@ -110,6 +111,7 @@ const ALL: &[&[runner::Test]] = &[
     leftovers::TESTS,
     limits::TESTS,
     checkpoint::TESTS,
+    criu::TESTS,
     rootless::TESTS,
     delegation::TESTS,
     list::TESTS,
