@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -309,16 +308,15 @@ static int tcp_client(void) {
 	for (;;) pause();
 }
 
-/* Both ends of a TCP connection, two processes. With "defer" the server does not take it before data come, and none do. */
-static int do_tcp(int defer) {
+/* Both ends of a TCP connection, two processes. With "waiting" the server does not accept it. */
+static int do_tcp(int waiting) {
 	struct sockaddr_in address;
-	int one = 1, seconds = 600, listener = tcp_socket(&address);
+	int one = 1, listener = tcp_socket(&address);
 	long number;
 	signal(SIGPIPE, SIG_IGN);
 	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-	if (defer) setsockopt(listener, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds);
 	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 5)) return perror("listen"), 97;
-	if (defer) {
+	if (waiting) {
 		int fd = tcp_socket(&address);
 		if (connect(fd, (struct sockaddr *)&address, sizeof address)) return perror("connect"), 97;
 		for (number = 0;; number++, usleep(20000)) put("/count", number);

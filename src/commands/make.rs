@@ -282,6 +282,7 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
         hooks_begun: false,
         warnings: prepared.plan.warnings.iter().map(ToString::to_string).collect(),
         outside: crate::criu::plan::outside(&prepared.plan),
+        mount_label: linux.mount_label.clone().filter(|label| !label.is_empty()),
         added: Vec::new(),
     }
 }

@@ -16,7 +16,7 @@ const PIPE_OF_PAGES: u64 = 819 << 12;
 /// `--lsm-profile` and what else can be wrong with the flags of restore by themselves.
 pub fn check_restore(flags: &RestoreFlags, findings: &mut Findings) {
     let Some(text) = &flags.lsm_profile else { return };
-    let known = |module: &str| module == "apparmor" || module == "selinux";
+    let known = |module: &str| ["apparmor", "selinux", "none"].contains(&module);
     if !text.split_once(':').is_some_and(|(module, name)| known(module) && !name.is_empty()) {
         findings.problem(Field::new("--lsm-profile"), format!("{text:?}; expected apparmor:NAME or selinux:LABEL"));
     }
