@@ -6,6 +6,7 @@
 #   N=30               rounds of `bench` (default: 15)
 #   GUEST=all          the machines of `vm-test`: bookworm, trixie (default), testing, or all of them
 #   VM_TESTS=all       every test in `vm-test` (default: those that depend on the kernel's and systemd's ways)
+#   VM_PARTS="podman criu"  which parts of `vm-engines` run (default: all)
 #   ENGINES="docker podman"  which of `engines` run: parts of "engine: scenario" (default: all)
 #   VALIDATION=folder  for `conformance`: a checkout of opencontainers/runtime-tools in which
 #                      `make runtimetest validation-executables` was done (Go 1.21 or newer)
@@ -21,7 +22,7 @@ FISH_COMPLETION = share/fish/vendor_completions.d/rt.fish
 MANUAL          = share/man/man1
 MANUAL_PAGES    = $(notdir $(wildcard contrib/man/*.1))
 
-.PHONY: help build demo test test-long vm-test check engines conformance bench floor install uninstall clean
+.PHONY: help build demo test test-long vm-test vm-engines check engines conformance bench floor install uninstall clean
 
 help: ## print this list (the default)
 	@echo 'Targets of rt:'
@@ -41,6 +42,9 @@ test-long: ## take random configurations through check, create, start and delete
 
 vm-test: ## run the integration suite on pure cgroup v2, with and without systemd, in a virtual machine
 	scripts/vm-test
+
+vm-engines: ## Podman with systemd and Quadlet, and CRIU, with rt in a virtual machine
+	scripts/vm-engines
 
 check: ## formatting, lints and documentation, warnings are errors
 	scripts/check

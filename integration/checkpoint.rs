@@ -44,7 +44,7 @@ tests! {
 }
 
 /// Why CRIU, by itself and without any runtime, cannot dump and restore a process on this machine.
-fn unfit(ctx: &Ctx) -> Option<String> {
+pub fn unfit(ctx: &Ctx) -> Option<String> {
     static PROBED: OnceLock<Option<String>> = OnceLock::new();
     PROBED.get_or_init(|| probe(&ctx.dir.join("probe-of-criu")).err()).clone()
 }
@@ -89,7 +89,7 @@ macro_rules! needs_criu {
 }
 
 /// One CRIU at a time: on version 1 each mounts the controllers that nobody has mounted, and gets into another one's way.
-fn alone() -> MutexGuard<'static, ()> {
+pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -97,24 +97,24 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Counts in a variable of a shell, and writes the number to /count.
 const COUNT: &str = "i=0; while :; do i=$((i+1)); echo $i > /new; mv /new /count; sleep 0.02; done";
 
-fn counting(c: &mut Value) {
+pub fn counting(c: &mut Value) {
     config::shell(c, COUNT);
 }
 
-fn count(container: &Container) -> u64 {
+pub fn count(container: &Container) -> u64 {
     read(&container.bundle.rootfs("count")).trim().parse().unwrap_or(0)
 }
 
 /// Waits until the count is above a number.
-fn counts_on(ctx: &Ctx, container: &Container, from: u64) {
+pub fn counts_on(ctx: &Ctx, container: &Container, from: u64) {
     ctx.wait_until("the count goes on", || count(container) > from);
 }
 
-fn images(ctx: &Ctx) -> String {
+pub fn images(ctx: &Ctx) -> String {
     ctx.path("images")
 }
 
-fn checkpoint(ctx: &Ctx, container: &Container, flags: &[&str]) -> Output {
+pub fn checkpoint(ctx: &Ctx, container: &Container, flags: &[&str]) -> Output {
     let _alone = alone();
     let images = images(ctx);
     let mut arguments = vec!["checkpoint", "--image-path", &images];
@@ -124,7 +124,7 @@ fn checkpoint(ctx: &Ctx, container: &Container, flags: &[&str]) -> Output {
 }
 
 /// A container that has counted to 5 or more and was saved; the number that it had reached.
-fn saved<'c>(ctx: &'c Ctx<'c>, edit: impl FnOnce(&mut Value)) -> (Container<'c>, u64) {
+pub fn saved<'c>(ctx: &'c Ctx<'c>, edit: impl FnOnce(&mut Value)) -> (Container<'c>, u64) {
     let container = ctx.running(|c| {
         counting(c);
         edit(c);
@@ -135,20 +135,20 @@ fn saved<'c>(ctx: &'c Ctx<'c>, edit: impl FnOnce(&mut Value)) -> (Container<'c>,
     (container, reached)
 }
 
-fn restore_flags(ctx: &Ctx, container: &Container, flags: &[&str]) -> Vec<String> {
+pub fn restore_flags(ctx: &Ctx, container: &Container, flags: &[&str]) -> Vec<String> {
     let mut arguments = vec!["restore".to_owned(), "--image-path".to_owned(), images(ctx)];
     arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
     arguments.extend(["--bundle".to_owned(), container.bundle.path().to_owned(), container.id.clone()]);
     arguments
 }
 
-fn restore(ctx: &Ctx, container: &Container, flags: &[&str]) -> Output {
+pub fn restore(ctx: &Ctx, container: &Container, flags: &[&str]) -> Output {
     let _alone = alone();
     let arguments = restore_flags(ctx, container, flags);
     ctx.rt(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-fn restore_in_background(ctx: &Ctx, container: &Container) {
+pub fn restore_in_background(ctx: &Ctx, container: &Container) {
     restore(ctx, container, &["--detach"]).ok();
 }
 

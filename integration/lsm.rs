@@ -170,5 +170,11 @@ fn a_mount_label_is_the_files(ctx: &Ctx) -> Outcome {
     // Message queues take no such option: their root is labelled.
     let queues = ctx.command(&["ls", "-Zd", &format!("/proc/{}/root/dev/mqueue", container.pid())]).run().ok();
     assert!(queues.text().starts_with(&format!("{label} ")), "{queues}");
+    // What is added later is labelled like it.
+    let list = ctx.path("list");
+    std::fs::write(&list, r#"[{ "destination": "/later", "type": "tmpfs", "source": "tmpfs" }]"#).unwrap();
+    ctx.rt(&["mounts", "add", &container.id, &list]).ok();
+    let mounts = container.sh("grep ' /later ' /proc/self/mountinfo");
+    assert!(mounts.contains(&format!("context={label}")) || mounts.contains(&format!("context=\"{label}\"")), "{mounts}");
     Pass
 }

@@ -38,6 +38,7 @@ mod checkpoint;
 mod config;
 mod contracts;
 mod crash;
+mod criu;
 mod ctx;
 mod delegation;
 mod effects;
@@ -57,6 +58,7 @@ mod lenient;
 mod lifecycle;
 mod limits;
 mod list;
+mod log;
 mod lsm;
 mod namespaces;
 mod netdev;
@@ -109,9 +111,11 @@ const ALL: &[&[runner::Test]] = &[
     leftovers::TESTS,
     limits::TESTS,
     checkpoint::TESTS,
+    criu::TESTS,
     rootless::TESTS,
     delegation::TESTS,
     list::TESTS,
+    log::TESTS,
     check::TESTS,
     features::TESTS,
     contracts::TESTS,

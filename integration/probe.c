@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pty.h>
 #include <signal.h>
@@ -277,6 +278,55 @@ static int do_sdnotify(const char *text, int barrier) {
 	return poll(&fd, 1, 5000) == 1 ? 0 : 1;
 }
 
+/* A socket on the loopback device. */
+static int tcp_socket(struct sockaddr_in *address) {
+	memset(address, 0, sizeof *address);
+	address->sin_family = AF_INET;
+	address->sin_port = htons(7000);
+	address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	return socket(AF_INET, SOCK_STREAM, 0);
+}
+
+static void put(const char *path, long number) {
+	FILE *file = fopen("/new", "w");
+	fprintf(file, "%ld\n", number);
+	fclose(file);
+	rename("/new", path);
+}
+
+/* Sends a growing number through a connection and writes what comes back to /count; what ends it, an errno or 0, goes to /closed. */
+static int tcp_client(void) {
+	struct sockaddr_in address;
+	int fd = tcp_socket(&address);
+	if (connect(fd, (struct sockaddr *)&address, sizeof address)) return perror("connect"), 97;
+	for (long sent = 1, came = 0; sent == came + 1; sent++, usleep(20000)) {
+		errno = 0;
+		if (write(fd, &sent, sizeof sent) != sizeof sent || read(fd, &came, sizeof came) != sizeof came) break;
+		put("/count", came);
+	}
+	put("/closed", errno);
+	for (;;) pause();
+}
+
+/* Both ends of a TCP connection, two processes. With "waiting" the server does not accept it. */
+static int do_tcp(int waiting) {
+	struct sockaddr_in address;
+	int one = 1, listener = tcp_socket(&address);
+	long number;
+	signal(SIGPIPE, SIG_IGN);
+	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 5)) return perror("listen"), 97;
+	if (waiting) {
+		int fd = tcp_socket(&address);
+		if (connect(fd, (struct sockaddr *)&address, sizeof address)) return perror("connect"), 97;
+		for (number = 0;; number++, usleep(20000)) put("/count", number);
+	}
+	if (fork() == 0) return tcp_client();
+	int fd = accept(listener, NULL, NULL);
+	while (read(fd, &number, sizeof number) == sizeof number && write(fd, &number, sizeof number) == sizeof number) {}
+	for (;;) pause();
+}
+
 int main(int argc, char **argv) {
 	const char *verb = argc > 1 ? argv[1] : "";
 	if (!strcmp(verb, "syscall") && argc > 2) return do_syscall(argv + 2);
@@ -291,6 +341,7 @@ int main(int argc, char **argv) {
 	if (!strcmp(verb, "pty") && argc > 2) return do_pty(argv + 2);
 	if (!strcmp(verb, "subreaper") && argc > 2) return do_subreaper(argv + 2);
 	if (!strcmp(verb, "notify") && argc > 4) return do_notify(argv[2], atoi(argv[3]), atoi(argv[4]), argc > 5 ? atoi(argv[5]) : 1);
+	if (!strcmp(verb, "tcp")) return do_tcp(argc > 2);
 	if (!strcmp(verb, "swap") && argc > 3) do_swap(argv[2], argv[3]);
 	fprintf(stderr, "probe: unknown verb or too few arguments\n");
 	return 98;

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -63,11 +64,8 @@ impl Level {
 }
 
 /// Where records go.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Sink {
-    /// Nowhere: warnings are for standard error then.
-    #[default]
-    None,
     File(File),
     /// The journal's socket, and the identifier of our records.
     Journal(OwnedFd, String),
@@ -78,28 +76,27 @@ enum Sink {
 /// The journal's socket for clients of its own protocol, and that of syslog (systemd-journald.service(8), syslog(3)).
 const JOURNAL: &str = "/run/systemd/journal/socket";
 const SYSLOG: &str = "/dev/log";
+/// For how long a record waits for room in such a socket: whoever reads may hang, and no container waits for that.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The log.
 #[derive(Debug, Default)]
 pub struct Log {
-    sink: Sink,
+    /// None: warnings are for standard error then.
+    sinks: Vec<Sink>,
     format: Format,
     level: Level,
     warnings: AtomicUsize,
 }
 
 impl Log {
-    /// Opens the log: `PATH` or `file:PATH`, which is appended to, `journald:ID` or `syslog:ID`.
+    /// Opens the log: targets of the form `PATH` or `file:PATH`, which is appended to, `journald:ID` or `syslog:ID`.
     ///
     /// # Errors
-    /// If the file cannot be opened, or nobody listens.
-    pub fn open(target: Option<&OsStr>, format: Format, level: Level) -> Result<Self, Error> {
-        let sink = target.map(open_sink).transpose()?.unwrap_or_default();
-        Ok(Self { sink, format, level, warnings: AtomicUsize::new(0) })
-    }
-
-    fn is_nowhere(&self) -> bool {
-        matches!(self.sink, Sink::None)
+    /// If a file cannot be opened, or nobody listens.
+    pub fn open<'a>(targets: impl IntoIterator<Item = &'a OsStr>, format: Format, level: Level) -> Result<Self, Error> {
+        let sinks = targets.into_iter().map(open_sink).collect::<Result<_, _>>()?;
+        Ok(Self { sinks, format, level, warnings: AtomicUsize::new(0) })
     }
 
     /// Says something that only a developer wants to know (`--debug`).
@@ -107,8 +104,7 @@ impl Log {
         if self.level >= Level::Debug {
             let text = message();
             let text = printable(&text);
-            self.record(Level::Debug, &text, Map::new());
-            if self.is_nowhere() {
+            if !self.record(Level::Debug, &text, &Map::new()) {
                 to_stderr(&format!("rt: debug: {text}"));
             }
         }
@@ -121,8 +117,7 @@ impl Log {
             return;
         }
         let message = &printable(message);
-        self.record(Level::Warning, message, Map::new());
-        if self.is_nowhere() {
+        if !self.record(Level::Warning, message, &Map::new()) {
             to_stderr(&format!("rt: warning: {message}"));
         }
     }
@@ -134,7 +129,7 @@ impl Log {
 
     /// Says why the command failed: in the log, and on standard error in any case.
     pub fn error(&self, error: &Error) {
-        self.record(Level::Error, &whole_line(error), facts(error));
+        self.record(Level::Error, &whole_line(error), &facts(error));
         let mut text = format!("rt: {}", printable(&error.message));
         if let Some(place) = error.failure.as_ref().and_then(|failure| failure.place) {
             text.push_str(&format!("\n   in: {place}"));
@@ -148,32 +143,27 @@ impl Log {
         to_stderr(&text);
     }
 
-    /// A log that cannot be written to (a full disk) must not end a container; the message also goes to stderr.
-    fn record(&self, level: Level, message: &str, extra: Map<String, Value>) {
-        match &self.sink {
-            Sink::None => {}
+    /// Writes a record to every target. Returns whether one has taken it: a log that cannot be written to (a full disk, a reader that
+    /// hangs) must not end a container, and what nobody has taken goes to standard error.
+    fn record(&self, level: Level, message: &str, extra: &Map<String, Value>) -> bool {
+        let taken = self.sinks.iter().map(|sink| match sink {
             Sink::File(file) => {
                 let mut file = file;
-                let _ = file.write_all(self.line(level, message, extra).as_bytes());
+                file.write_all(self.line(level, message, extra).as_bytes()).is_ok()
             }
             Sink::Journal(socket, identifier) => {
-                let priority = level.priority();
-                let mut text = format!("MESSAGE={message}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER={identifier}\n");
-                for (key, value) in &extra {
-                    let value = value.as_str().map_or_else(|| value.to_string(), printable);
-                    text.push_str(&format!("RT_{}={value}\n", key.to_ascii_uppercase()));
-                }
-                let _ = socket::send(socket, text.as_bytes(), None);
+                socket::send(socket, journal_entry(level, message, identifier, extra).as_bytes(), None).is_ok()
             }
             Sink::Syslog(socket, identifier) => {
                 let priority = libc::LOG_USER | level.priority();
                 let text = format!("<{priority}>{identifier}[{}]: {message}", std::process::id());
-                let _ = socket::send(socket, text.as_bytes(), None);
+                socket::send(socket, text.as_bytes(), None).is_ok()
             }
-        }
+        });
+        taken.fold(false, |any, one| any | one)
     }
 
-    fn line(&self, level: Level, message: &str, extra: Map<String, Value>) -> String {
+    fn line(&self, level: Level, message: &str, extra: &Map<String, Value>) -> String {
         let (time, level) = (crate::time::now(), level.name());
         match self.format {
             Format::Text => format!("time=\"{time}\" level={level} msg={message:?}\n"),
@@ -182,17 +172,31 @@ impl Log {
                 object.insert("level".to_owned(), json!(level));
                 object.insert("msg".to_owned(), json!(message));
                 object.insert("time".to_owned(), json!(time));
-                object.extend(extra);
+                object.extend(extra.iter().map(|(key, value)| (key.clone(), value.clone())));
                 format!("{}\n", Value::Object(object))
             }
         }
     }
 }
 
+/// A record in the journal's own protocol: a line for each field. The message is one line, as every value is.
+fn journal_entry(level: Level, message: &str, identifier: &str, extra: &Map<String, Value>) -> String {
+    let mut text = format!("MESSAGE={message}\nPRIORITY={}\nSYSLOG_IDENTIFIER={identifier}\n", level.priority());
+    for (key, value) in extra {
+        let value = value.as_str().map_or_else(|| value.to_string(), printable);
+        text.push_str(&format!("RT_{}={value}\n", key.to_ascii_uppercase()));
+    }
+    text
+}
+
 fn open_sink(target: &OsStr) -> Result<Sink, Error> {
     let during = |error: Error| error.during("open the log (--log)");
     let text = target.to_str().unwrap_or_default();
-    let dial = |path: &str| socket::connect(Path::new(path), libc::SOCK_DGRAM).map_err(|call| during(call.into()));
+    let dial = |path: &str| {
+        let connected = socket::connect(Path::new(path), libc::SOCK_DGRAM)
+            .and_then(|socket| socket::give_up_sending_after(&socket, PATIENCE).map(|()| socket));
+        connected.map_err(|call| during(call.into()))
+    };
     let named = |identifier: &str| {
         let plain = !identifier.is_empty() && !identifier.contains(|c: char| c.is_control());
         let wrong = || during(Error::new("usage", format!("{text:?}: expected an identifier after the colon")));

@@ -125,6 +125,7 @@ const MISUSE: &[(&[&str], &str)] = &[
     (&["kill"], "kill: missing: <ID>"),
     (&["exec", "--nonsense", "x", "true"], "exec: flag provided but not defined: --nonsense"),
     (&["create", "--preserve-fds", "x", "y"], "create: invalid value \"x\" for --preserve-fds; expected a whole number in range"),
+    (&["completion"], "completion: missing: <SHELL>"),
     (&["completion", "csh"], "completion: invalid value \"csh\" for <SHELL>; expected bash or zsh or fish"),
     (&[], "no command given"),
 ];

@@ -1,5 +1,6 @@
 //! Broken bundles and what is said about them: tests/errors/NAME/config.json is run by the real binary, and standard error must be
-//! tests/errors/NAME/expected to the letter. After a failure nothing may be left: no state, no control group, no mount.
+//! tests/errors/NAME/expected to the letter. After a failure nothing may be left: no state, no control group, no mount. Beside a
+//! config.json there may be a mounts.json, which `rt mounts add` gets for a container of it, or a file `user`: an ordinary user runs it.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test errors` writes the texts anew; read each as its user would. `RT` names another binary.
 
@@ -49,7 +50,8 @@ fn main() {
     names.retain(|name| filters.is_empty() || filters.iter().any(|filter| name.contains(filter)));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
     for name in names {
-        if let Some(why) = BY_KERNEL.contains(&name.as_str()).then(cannot_run).flatten() {
+        let special = ["mounts.json", "user"].iter().any(|file| directory.join(&name).join(file).exists());
+        if let Some(why) = (special || BY_KERNEL.contains(&name.as_str())).then(cannot_run).flatten() {
             println!("skipped: {why}: {name}");
             skipped += 1;
             continue;
@@ -90,8 +92,18 @@ fn check(case: &Path, name: &str) -> Result<(), String> {
     let dir = Temporary(std::env::temp_dir().join(&id));
     let bundle = make_bundle(&dir.0.join("bundle"), &case.join("config.json"));
     let state = dir.0.join("state");
+    if case.join("mounts.json").exists() {
+        return check_mounts(case, &text(&bundle), &text(&state), &id, &dir.0);
+    }
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let output = run(&["--root", &text(&state), "run", "--bundle", &text(&bundle), &id]);
+    let as_user = case.join("user").exists();
+    if as_user {
+        std::os::unix::fs::chown(&dir.0, Some(USER), Some(USER)).unwrap();
+    }
+    let who = if as_user { &SETPRIV[..] } else { &[] };
+    let argv = who.iter().map(|word| (*word).to_owned());
+    let argv = argv.chain([rt()]).chain(["--root", &text(&state), "run", "--bundle", &text(&bundle), &id].map(str::to_owned));
+    let output = run_all(&argv.collect::<Vec<_>>());
     let said = neutral(&String::from_utf8_lossy(&output.stderr), &id, &dir.0);
     compare(&case.join("expected"), &said)?;
     let status = i32::from(!WARNINGS.contains(&name));
@@ -100,7 +112,7 @@ fn check(case: &Path, name: &str) -> Result<(), String> {
     equal("state", fs::read_dir(&state).map_or(0, Iterator::count), 0)?;
     equal("control groups", groups_of(&id), Vec::<PathBuf>::new())?;
     equal("mounts", fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), mounts.lines().count())?;
-    if !BY_KERNEL.contains(&name) {
+    if !as_user && !BY_KERNEL.contains(&name) {
         // The same, without any effect: `rt plan` finds it, too.
         let planned = run(&["plan", "--id", &id, &text(&bundle)]);
         let planned = neutral(&String::from_utf8_lossy(&planned.stderr), &id, &dir.0).replace("rt: plan:", "rt: run ID:");
@@ -129,10 +141,42 @@ fn make_bundle(bundle: &Path, config: &Path) -> PathBuf {
     bundle.to_owned()
 }
 
+/// Lists of mounts for a container that exists: it stays as it was.
+fn check_mounts(case: &Path, bundle: &str, state: &str, id: &str, dir: &Path) -> Result<(), String> {
+    // The container has standard output for as long as it lives: it is not ours.
+    let mut create = Command::new(rt());
+    create
+        .args(["--root", state, "create", "--bundle", bundle, id])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let made = create.status().unwrap();
+    let list = text(&case.join("mounts.json"));
+    let output = run(&["--root", state, "mounts", "add", id, &list]);
+    let unchanged = run(&["--root", state, "state", id]);
+    run(&["--root", state, "delete", "--force", id]);
+    equal("the container is made", made.success(), true)?;
+    compare(&case.join("expected"), &neutral(&String::from_utf8_lossy(&output.stderr), id, dir).replace(&list, "LIST"))?;
+    equal("exit status", output.status.code(), Some(1))?;
+    equal("the container is as it was", String::from_utf8_lossy(&unchanged.stdout).contains("\"created\""), true)?;
+    equal("control groups", groups_of(id), Vec::<PathBuf>::new())
+}
+
+/// An ordinary user without subordinate ids, and the command that makes one of root.
+const USER: u32 = 23456;
+const SETPRIV: [&str; 5] = ["setpriv", "--reuid=23456", "--regid=23456", "--clear-groups", "--inh-caps=-all"];
+
+fn rt() -> String {
+    std::env::var("RT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rt").to_owned())
+}
+
 /// Runs the binary, for at most ten seconds.
 fn run(arguments: &[&str]) -> Output {
-    let rt = std::env::var("RT").unwrap_or_else(|_| env!("CARGO_BIN_EXE_rt").to_owned());
-    Command::new("timeout").arg("10").arg(rt).args(arguments).stdin(Stdio::null()).output().unwrap()
+    run_all(&std::iter::once(rt()).chain(arguments.iter().map(|word| (*word).to_owned())).collect::<Vec<_>>())
+}
+
+fn run_all(arguments: &[String]) -> Output {
+    Command::new("timeout").arg("10").args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
 /// The text without what differs from run to run and from machine to machine.

@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 
 use rt::cgroups::{CgroupRecord, Facts, Place, Recorded, Version};
 use rt::host::Host;
+use rt::host::subordinate::Subordinate;
 use rt::launch::script;
-use rt::plan::build;
 use rt::plan::exec as plan_exec;
 use rt::plan::rehearsal::rehearsal;
 use rt::plan::request::Request;
 use rt::plan::{Findings, Plan, StartSignal, print};
+use rt::plan::{automatic, build};
 use rt::spec::{self, Spec};
 use rt::state::Record;
 use rt::state::record::{LAYOUT, Phase, SeccompRecord};
@@ -27,6 +28,8 @@ enum On {
     Root,
     /// An ordinary user.
     User,
+    /// An ordinary user with subordinate ids.
+    Subordinate,
     /// Root, version 1 beside a version 2 tree.
     Hybrid,
     /// Root, with every security module and Intel RDT.
@@ -38,6 +41,10 @@ impl On {
         match self {
             Self::Root => Host::fixture(),
             Self::User => Host::fixture_rootless(),
+            Self::Subordinate => {
+                let range = vec![(100_000, 65536)];
+                Host { subordinate: Some(Subordinate { uids: range.clone(), gids: range }), ..Host::fixture_rootless() }
+            }
             Self::Equipped => Host { apparmor: true, selinux: true, resctrl: Some("/sys/fs/resctrl".into()), ..Host::fixture() },
             Self::Hybrid => Host { cgroups: Facts::hybrid_fixture(), ..Host::fixture() },
         }
@@ -47,6 +54,9 @@ impl On {
 /// The name of the golden file, its bundle, and the host that it is planned for.
 const PLANS: &[(&str, &str, On)] = &[
     ("all-namespaces", "all-namespaces", On::Root),
+    // What has no user namespace and gets one.
+    ("automatic", "engine", On::Subordinate),
+    ("automatic-of-one-id", "minimal", On::User),
     ("engine", "engine", On::Root),
     ("engine-hybrid", "engine", On::Hybrid),
     ("hooks", "hooks", On::Root),
@@ -84,7 +94,9 @@ fn request(spec: &Spec, start: StartSignal) -> Request {
 /// The plan, or every reason why there is none: an ordinary user may not do what root may.
 fn plan(spec: &Spec, on: On, start: StartSignal) -> (Plan, Findings) {
     let mut findings = Findings::default();
-    let plan = build::create(spec, &request(spec, start), &on.host(), &mut findings);
+    // As every command does that makes a container.
+    let changed = automatic::user_namespace(spec, &on.host(), &mut findings);
+    let plan = build::create(changed.as_ref().unwrap_or(spec), &request(spec, start), &on.host(), &mut findings);
     (plan, findings)
 }
 
@@ -139,7 +151,7 @@ fn every_bundle_has_a_plan_and_every_golden_file_a_bundle() {
     for bundle in names("bundles") {
         assert!(PLANS.iter().any(|(_, of, _)| *of == bundle), "{bundle} has no golden plan");
     }
-    let written = PLANS.iter().flat_map(|(name, ..)| [format!("{name}.txt"), format!("{name}.exec.txt"), format!("{name}.json")]);
+    let written = PLANS.iter().flat_map(|(name, ..)| ["txt", "exec.txt", "hot.txt", "json"].map(|kind| format!("{name}.{kind}")));
     let written: Vec<String> = written.collect();
     for file in names("tests/golden") {
         assert!(written.contains(&file), "{file} belongs to no bundle");
@@ -188,6 +200,31 @@ fn exec_plan(spec: &Spec, created: &Plan, on: On, start: StartSignal) -> Plan {
     plan_exec::exec(&record, &process, seccomp, &request, &on.host(), &mut findings)
 }
 
+/// What `rt mounts add` would do to containers of these bundles, with every kind of mount that it knows.
+#[test]
+fn plans_of_added_mounts_are_as_written() {
+    let list: Vec<rt::spec::Mount> = serde_json::from_value(serde_json::json!([
+        { "destination": "/data", "type": "bind", "source": "data", "options": ["rbind", "ro", "nosuid"] },
+        { "destination": "/etc/one", "source": "/srv/one", "options": ["bind", "rprivate"] },
+        { "destination": "scratch", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m", "mode=700", "noexec"] },
+        { "destination": "/sys2", "type": "sysfs", "source": "sysfs", "options": ["ro"] },
+        { "destination": "/queues", "type": "mqueue", "source": "mqueue" },
+    ]))
+    .unwrap();
+    for name in ["engine", "newer-fields", "rootless", "user-namespace", "automatic"] {
+        let (_, bundle, on) = PLANS.iter().find(|(of, ..)| *of == name).unwrap();
+        let spec = load(bundle);
+        let (created, _) = plan(&spec, *on, StartSignal::Fifo);
+        let automatic = automatic::user_namespace(&spec, &on.host(), &mut Findings::default());
+        let record = record(automatic.as_ref().unwrap_or(&spec), &created);
+        let mut findings = Findings::default();
+        let adding = rt::plan::mounts::add(&list, &record, &on.host(), &mut findings);
+        let said = findings.problems.iter().map(|problem| format!("problem: {problem}\n"));
+        let warned = findings.warnings.iter().map(|warning| format!("warning: {warning}\n"));
+        compare(&format!("{name}.hot.txt"), &(said.chain(warned).collect::<String>() + &adding.to_string()));
+    }
+}
+
 /// The record of a container that was made by this plan, in a group of its own.
 fn record(spec: &Spec, created: &Plan) -> Record {
     let linux = spec.linux.clone().unwrap_or_default();
@@ -224,6 +261,7 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         hooks_begun: false,
         warnings: Vec::new(),
         outside: rt::criu::plan::outside(created),
+        mount_label: linux.mount_label,
         added: Vec::new(),
     }
 }

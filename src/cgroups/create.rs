@@ -59,6 +59,11 @@ impl Survey {
         &self.record
     }
 
+    /// A directory that was there before.
+    pub fn existing(&self) -> Option<&Place> {
+        self.record.directories.iter().find(|recorded| !recorded.ours).map(|recorded| &recorded.place)
+    }
+
     /// Makes the directories. A directory that was there before must be empty and not frozen: what is in it is not ours.
     ///
     /// # Errors

@@ -13,15 +13,15 @@ pub fn normal(arguments: Vec<OsString>) -> Vec<OsString> {
     if arguments.iter().any(written_in_go) { in_clap(arguments) } else { arguments }
 }
 
-/// The value of `--flag=true` and the like, in the spellings of Go's strconv.ParseBool.
+/// The value of `--flag=true` and the like, in the spellings of Go's strconv.ParseBool, and crun's `--tty=no`.
 fn truth(argument: &OsString) -> Option<bool> {
     let (option, value) = argument.to_str()?.split_once('=')?;
     if !option.starts_with('-') {
         return None;
     }
     match value {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" | "yes" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" | "no" => Some(false),
         _ => None,
     }
 }
@@ -107,6 +107,7 @@ mod tests {
         assert_eq!(normal_of("rt -debug=0 delete -force=1 x"), "rt delete --force x");
         assert_eq!(normal_of("rt --rootless=false run --bundle=true x"), "rt --rootless=false run --bundle=true x");
         assert_eq!(normal_of("rt exec --tty=true x ls --all=false"), "rt exec --tty x ls --all=false");
+        assert_eq!(normal_of("rt exec --tty=no x ls --all=no"), "rt exec x ls --all=no");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use clap::Args as ClapArgs;
 
 use crate::criu::client::{Criu, Setting};
 use crate::criu::facts;
+use crate::criu::flags;
 use crate::criu::images::{self, Folder};
 use crate::criu::message::{CgroupMode, Kind, NetworkLock, Options, Switch};
 use crate::criu::plan::{self, DumpFlags, DumpRecord};
@@ -102,7 +103,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 
 fn dump(args: &Args, container: &Container, globals: &Globals) -> Result<(), Error> {
     let status = args.status_fd.map(open_status).transpose()?;
-    may_use_criu()?;
+    let host = may_use_criu()?;
+    if let Some(text) = flags::warning_of_lazy_pages(&host).filter(|_| args.lazy_pages) {
+        globals.log.warning(&text);
+    }
     let record = &container.record;
     let (init, _pidfd) = container.init().ok_or_else(|| container.wrong_status("checkpoint", "container not running"))?;
     no_added_mounts(container, init.pid)?;
@@ -187,14 +191,14 @@ pub fn on(switches: &[(bool, Switch)]) -> Vec<Switch> {
     switches.iter().filter(|(on, _)| *on).map(|(_, switch)| *switch).collect()
 }
 
-/// Whether the caller's rights are enough for CRIU.
+/// Whether the caller's rights are enough for CRIU. Returns what is known about the caller.
 ///
 /// # Errors
 /// If they are not.
-pub fn may_use_criu() -> Result<(), Error> {
+pub fn may_use_criu() -> Result<Host, Error> {
     let host = Host::probe_caller()?;
     if host.initial_user_namespace && host.privileged() && host.can(CHECKPOINT_RESTORE) {
-        return Ok(());
+        return Ok(host);
     }
     let text = "CRIU needs CAP_SYS_ADMIN and CAP_CHECKPOINT_RESTORE on the host, which this caller does not have";
     Err(Error::new("no-privilege", format!("{text}: operation not permitted")))

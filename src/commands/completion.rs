@@ -10,8 +10,11 @@ use super::{Cli, print};
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
     /// The shell
-    #[arg(value_enum)]
-    shell: Shell,
+    #[arg(value_enum, required_unless_present = "by_flag")]
+    shell: Option<Shell>,
+    /// The shell, as youki has it
+    #[arg(short = 's', long = "shell", value_enum, value_name = "SHELL", conflicts_with = "shell")]
+    by_flag: Option<Shell>,
 }
 
 /// The shells.
@@ -32,7 +35,8 @@ enum Shell {
 pub fn run(args: &Args) -> Result<i32, Error> {
     let mut cli = Cli::command();
     cli.build();
-    print(&match args.shell {
+    let missing = || Error::new("usage", "completion: missing: <SHELL>");
+    print(&match args.shell.or(args.by_flag).ok_or_else(missing)? {
         Shell::Bash => bash(&cli),
         Shell::Zsh => zsh(&cli),
         Shell::Fish => fish(&cli),

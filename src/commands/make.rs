@@ -32,10 +32,10 @@ pub struct MakeArgs {
     #[arg(short = 'f', long, value_name = "FILE", default_value = "config.json")]
     pub config: PathBuf,
     /// A unix socket that gets the master of the terminal
-    #[arg(long, value_name = "SOCKET")]
+    #[arg(short, long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
     /// A file that gets the pid of the container's init
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
     /// A unix socket that gets a pidfd of the container's init
     #[arg(long, value_name = "SOCKET")]
@@ -279,6 +279,7 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
         hooks_begun: false,
         warnings: prepared.plan.warnings.iter().map(ToString::to_string).collect(),
         outside: crate::criu::plan::outside(&prepared.plan),
+        mount_label: linux.mount_label.clone().filter(|label| !label.is_empty()),
         added: Vec::new(),
     }
 }

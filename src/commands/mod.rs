@@ -26,7 +26,7 @@ pub mod state;
 pub mod update;
 pub mod usage;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -55,11 +55,14 @@ pub fn version() -> Result<(), Error> {
 #[command(name = "rt", args_override_self = true, disable_version_flag = true)]
 pub struct Cli {
     /// Where the state of containers is kept [default: /run/rt, or $XDG_RUNTIME_DIR/rt for an ordinary user]
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, value_name = "DIR")]
     pub root: Option<PathBuf>,
     /// Append log records to a file, or send them: PATH, file:PATH, journald:ID or syslog:ID; errors go to standard error as well
     #[arg(long, value_name = "TARGET")]
     pub log: Option<OsString>,
+    /// Send log records to the journal, too: as --log journald:rt, which may stand beside another --log
+    #[arg(long)]
+    pub systemd_log: bool,
     /// The layout of the log records
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
@@ -70,7 +73,7 @@ pub struct Cli {
     #[arg(long)]
     pub debug: bool,
     /// Let systemd manage control groups: linux.cgroupsPath is slice:prefix:name
-    #[arg(long)]
+    #[arg(short, long)]
     pub systemd_cgroup: bool,
     /// Who manages control groups: rt, systemd (as --systemd-cgroup), or nobody, and then the container stays in the caller's
     #[arg(long, value_enum)]
@@ -201,10 +204,11 @@ impl Globals {
     /// If the log cannot be opened.
     pub fn new(cli: &Cli) -> Result<Self, Error> {
         let level = if cli.debug { Level::Debug } else { cli.log_level };
-        let log = Log::open(cli.log.as_deref(), cli.log_format, level)?;
+        let log = Log::open(targets(cli.log.as_deref(), cli.systemd_log), cli.log_format, level)?;
         let root = cli.root.clone().unwrap_or_else(store::default_root);
         let by_flag = if cli.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
         let cgroup_manager = cli.cgroup_manager.unwrap_or(by_flag);
+        log.debug(|| format!("state root {}, control groups: {cgroup_manager:?}, rootless: {:?}", root.display(), cli.rootless));
         Ok(Self { root, log, rootless: cli.rootless, strict: cli.strict, cgroup_manager })
     }
 
@@ -264,6 +268,11 @@ impl Cli {
             Command::Completion(args) => completion::run(&args),
         }
     }
+}
+
+/// Where log records go: `--log`, and `--systemd-log`, which is youki's.
+pub fn targets(log: Option<&OsStr>, systemd_log: bool) -> impl Iterator<Item = &OsStr> {
+    log.into_iter().chain(systemd_log.then_some(OsStr::new("journald:rt")))
 }
 
 /// What relative paths of the command line start from.

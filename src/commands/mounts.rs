@@ -68,7 +68,8 @@ fn change(verb: &Verb, list: &List, globals: &Globals) -> Result<(), Error> {
     let mut findings = Findings::default();
     match verb {
         Verb::Add(_) => {
-            let adding = plan::add(&mounts, record, &Host::probe_caller()?, &mut findings);
+            let host = Host::probe_caller()?.with_lsm(None, record.mount_label.is_some());
+            let adding = plan::add(&mounts, record, &host, &mut findings);
             judge(findings, list, globals)?;
             let place = Place::open(pid, &pidfd, &procfs, &adding.joins)?;
             launch::add(&adding, &place, |added| {

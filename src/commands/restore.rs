@@ -7,6 +7,7 @@ use clap::Args as ClapArgs;
 use crate::cgroups;
 use crate::criu::client::Criu;
 use crate::criu::facts;
+use crate::criu::flags;
 use crate::criu::images::{self, Folder};
 use crate::criu::message::{CgroupMode, NetworkLock, Options, Switch};
 use crate::criu::plan::{self, RestoreFacts, RestoreFlags};
@@ -114,11 +115,16 @@ struct Planned {
     criu: Criu,
     images: Folder,
     work: Folder,
+    /// No control group may be there before (`--manage-cgroups-mode strict`).
+    new_groups: bool,
 }
 
 fn make(args: &Args, subreaper: bool, globals: &Globals) -> Result<Made, Error> {
     if args.no_pivot {
         globals.log.warning("--no-pivot has no effect on restore: CRIU has ways of its own to change the root");
+    }
+    if let Some(text) = flags::warning_of_mount_context().filter(|_| args.lsm_mount_context.is_some()) {
+        globals.log.warning(text);
     }
     let planned = plan(args, globals)?;
     if subreaper {
@@ -164,13 +170,17 @@ fn plan(args: &Args, globals: &Globals) -> Result<Planned, Error> {
     let mut findings = Findings::default();
     let options = plan::restore(&args.flags(), &facts, &mut findings);
     checkpoint::judge(&findings)?;
-    Ok(Planned { request, prepared, options, opened, criu, images, work })
+    let new_groups = args.manage_cgroups_mode == Some(CgroupMode::Strict);
+    Ok(Planned { request, prepared, options, opened, criu, images, work, new_groups })
 }
 
 fn restore(planned: Planned, directory: &Directory, globals: &Globals) -> Result<(Record, Launched), Failure> {
-    let Planned { request, prepared, options, opened, criu, images, work } = planned;
+    let Planned { request, prepared, options, opened, criu, images, work, new_groups } = planned;
     let plan = &prepared.plan;
     let survey = cgroups::survey(&plan.cgroup)?;
+    if let Some(place) = survey.existing().filter(|_| new_groups) {
+        return Err(Failure::because(format!("{place} exists")).origin("--manage-cgroups-mode strict"));
+    }
     let mut record = make::record(&prepared, &request, survey.record());
     directory.write_record(&record)?;
     if let Some(filter) = &plan.seccomp {

@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::error::Error;
 use crate::log::{Format, Level, Log};
 
-use super::{Cli, print};
+use super::{Cli, print, targets};
 
 /// Reads the command line. `Err` has the exit status: of help, which was printed, or of an error, which was reported.
 ///
@@ -37,7 +37,8 @@ fn log_of(arguments: &[OsString]) -> Log {
     let Ok(found) = Cli::command().ignore_errors(true).try_get_matches_from(arguments) else { return Log::default() };
     let format = found.try_get_one::<Format>("log_format").ok().flatten().copied().unwrap_or_default();
     let target = found.try_get_one::<OsString>("log").ok().flatten();
-    Log::open(target.map(OsString::as_os_str), format, Level::default()).unwrap_or_default()
+    let systemd_log = found.try_get_one::<bool>("systemd_log").ok().flatten().copied().unwrap_or_default();
+    Log::open(targets(target.map(OsString::as_os_str), systemd_log), format, Level::default()).unwrap_or_default()
 }
 
 fn translate(wrong: &clap::Error, arguments: &[OsString]) -> Error {

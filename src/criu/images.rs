@@ -124,10 +124,20 @@ impl Folder {
 /// How many lines of the log an error shows.
 const SHOWN: usize = 3;
 
+/// What CRIU calls an error and goes on after.
+const HARMLESS: [&str; 2] = ["tun: Unable to create tun", "rlimit: Can't setup RLIMIT_NOFILE for self"];
+
+/// What it does not call an error although it fails for it.
+const NO_SERVER: &str = "Can't connect to server";
+
 fn errors(log: &str) -> Vec<String> {
-    let message = |line: &str| line.find("Error (").map(|at| line[at..].trim().to_owned());
+    let message = |line: &str| line.find("Error (").or_else(|| line.find(NO_SERVER)).map(|at| line[at..].trim().to_owned());
     let mut found: Vec<String> = log.lines().filter_map(message).collect();
     found.dedup();
+    let is_serious = |text: &String| !HARMLESS.iter().any(|harmless| text.contains(harmless));
+    if found.iter().any(is_serious) {
+        found.retain(is_serious);
+    }
     found.split_off(found.len().saturating_sub(SHOWN))
 }
 
@@ -139,6 +149,8 @@ mod tests {
     fn the_last_errors_of_a_log() {
         let log = "(00.1) Warn  (x): y\n(00.2) Error (criu/a.c:1): one\n(00.3)   12: Error (criu/b.c:2): two\n(00.3) fine\n";
         assert_eq!(errors(log), ["Error (criu/a.c:1): one", "Error (criu/b.c:2): two"]);
+        let log = "Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self: x\nError (criu/a.c:1): one\n";
+        assert_eq!(errors(log), ["Error (criu/a.c:1): one"]);
         let many: String = (0..9).map(|number| format!("(00.1) Error (x): {number}\n")).collect();
         assert_eq!(errors(&many).last().map(String::as_str), Some("Error (x): 8"));
         assert_eq!(errors(&many).len(), SHOWN);

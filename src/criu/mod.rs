@@ -19,6 +19,7 @@
 
 pub mod client;
 pub mod facts;
+pub mod flags;
 pub mod images;
 pub mod message;
 pub mod plan;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::flags;
 use super::message::{CgroupMode, NetworkLock, Options, Switch};
 use crate::namespaces::Kind;
 use crate::plan::{Findings, InitStep, LauncherStep, Plan};
@@ -393,6 +394,7 @@ pub struct RestoreFacts<'a> {
 
 /// Plans a restore.
 pub fn restore(flags: &RestoreFlags, facts: &RestoreFacts<'_>, findings: &mut Findings) -> Options {
+    flags::check_restore(flags, findings);
     check_namespaces(facts, findings);
     let mut switches = vec![Switch::NotifyScripts, Switch::EvasiveDevices, Switch::OrphanPtsMaster, Switch::RstSibling];
     switches.extend(&flags.switches);
@@ -413,7 +415,7 @@ pub fn restore(flags: &RestoreFlags, facts: &RestoreFacts<'_>, findings: &mut Fi
         switches,
         log_file: RESTORE_LOG,
         root: Some(facts.plan.rootfs.clone()),
-        cgroup_mode: Some(flags.cgroup_mode.unwrap_or(CgroupMode::Soft)),
+        cgroup_mode: Some(flags::cgroup_mode_of_restore(flags.cgroup_mode)),
         inherit,
         external: sources(facts, findings),
         empty_namespaces: empty_namespaces(&flags.empty_namespaces, findings),

@@ -72,7 +72,7 @@ enum Answer {
 pub fn add(adding: &Adding, place: &Place<'_>, keep: impl FnOnce(&[Added]) -> Result<(), Failure>) -> Result<(), Failure> {
     let mut sources = Sources::new();
     for step in &adding.steps {
-        open_on_the_host(step, &mut sources, place.procfs).doing(|| step)?;
+        open_on_the_host(step, &mut sources, place.procfs).doing(|| step).map_err(|failure| at(step, failure))?;
     }
     let table = place.procfs.read("self/mountinfo").doing(|| "read the host's mounts")?;
     let groups: Vec<String> = hot::peer_groups(&table).into_iter().map(str::to_owned).collect();

@@ -18,4 +18,5 @@ pub mod rehearsal;
 pub mod restore;
 pub mod script;
 pub mod supervise;
+pub mod uts;
 pub mod wait;

@@ -36,6 +36,7 @@ use crate::sys::{At, fs, process, signal, socket, tty};
 
 use super::launcher::{Launched, make_surveyed};
 use super::pid_file;
+use super::uts::Names;
 
 /// What CRIU's process is to have open.
 #[derive(Debug)]
@@ -109,11 +110,17 @@ pub fn run(restore: Restore<'_>) -> Result<Launched, Failure> {
     let console = connect_console(plan)?;
     let conversation =
         criu.start(&Setting { descriptors: opened.all(), root: Some(&plan.rootfs), ..Setting::new(images, work) })?;
-    let mut side = HostSide { plan, log, directory, record, procfs: ProcFs::open()?, console, terminal: None };
+    let procfs = ProcFs::open()?;
+    let names = Names::of_joined(plan, &procfs)?;
+    let mut side = HostSide { plan, log, directory, record, procfs, console, terminal: None, names };
     side.make_groups(survey, &conversation)?;
     options.cgroup_roots = cgroup_roots(&side.procfs, conversation.pid())?;
-    let response =
-        conversation.carry_out(RequestKind::Restore, &options, work, Some(&signals), |notice| side.on_notice(notice))?;
+    let response = conversation.carry_out(RequestKind::Restore, &options, work, Some(&signals), |notice| side.on_notice(notice));
+    if response.is_err() {
+        // The failure is what is told.
+        let _ = side.give_names_back();
+    }
+    let response = response?;
     let pid = response.pid.ok_or_else(|| Failure::because("CRIU does not say which process it has restored"))?;
     let init = Child::new(pid, process::pidfd_open(pid)?);
     side.record(pid)?;
@@ -134,6 +141,8 @@ struct HostSide<'a> {
     procfs: ProcFs,
     console: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
+    /// Those of a uts namespace that is not the container's own.
+    names: Option<Names>,
 }
 
 impl HostSide<'_> {
@@ -169,12 +178,17 @@ impl HostSide<'_> {
             "setup-namespaces" => self.set_namespaces_up(notice.pid),
             "orphan-pts-master" => self.take_terminal(notice.fd),
             "post-restore" => {
+                self.give_names_back()?;
                 self.check_readonly(notice.pid)?;
                 // From here on the processes would outlive us.
                 self.record(notice.pid)
             }
             _ => Ok(()),
         }
+    }
+
+    fn give_names_back(&self) -> Result<(), Failure> {
+        self.names.as_ref().map_or(Ok(()), |names| names.give_back(&self.procfs))
     }
 
     /// The namespaces exist, and nothing in them runs.

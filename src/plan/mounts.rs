@@ -1,8 +1,10 @@
 //! The plan of mounts for a container that exists: `rt mounts add` and `rt mounts remove`.
 
+use std::fmt;
 use std::path::Path;
 
 use crate::host::Host;
+use crate::lsm;
 use crate::namespaces::plan::{namespaces, root_id};
 use crate::namespaces::{Kind, Namespaces};
 use crate::rootfs::options::PropagationChange;
@@ -24,6 +26,21 @@ pub struct Adding {
     pub joins: Joins,
 }
 
+impl fmt::Display for Adding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.joins)?;
+        for step in &self.steps {
+            let opener = match &step.kind {
+                MountKind::Bind { opened_by: OpenedBy::Launcher, .. } => " (opened by the launcher)",
+                MountKind::Bind { .. } => " (opened in the container's user namespace)",
+                _ => "",
+            };
+            writeln!(f, "{step}{opener}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Which namespaces of the container are joined to work in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Joins {
@@ -31,6 +48,15 @@ pub struct Joins {
     pub user: Option<(u32, u32)>,
     /// The others: a sysfs shows the network namespace, an mqueue the ipc namespace, of who makes it.
     pub kinds: Vec<Kind>,
+}
+
+impl fmt::Display for Joins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let user = self.user.map(|(uid, gid)| format!("user, as {uid}:{gid}"));
+        let others = self.kinds.iter().map(|kind| kind.spec_name().to_owned());
+        let all: Vec<String> = user.into_iter().chain(others).collect();
+        write!(f, "join the namespaces of the container: {}", all.join(", "))
+    }
 }
 
 /// Where nothing is mounted: what is there is the kernel's, and much of what protects a container is mounted there.
@@ -57,10 +83,12 @@ pub fn add(list: &[Mount], record: &Record, host: &Host, findings: &mut Findings
         cgroup_directories: &[],
         notify: None,
     };
+    let label = lsm::plan::mount_label(record.mount_label.as_deref(), host, findings);
+    let label = label.map(|label| (super::annotations::mount_context(&record.annotations, findings), label));
     let mut steps = Vec::new();
     for (index, mount) in list.iter().enumerate() {
         let field = Field::new("mounts").index(index);
-        let Some(mut step) = mount_step(&input, index, mount, None, &field, findings) else { continue };
+        let Some(mut step) = mount_step(&input, index, mount, label, &field, findings) else { continue };
         check(&step, mount, &field, findings);
         if host.privileged() {
             open_on_the_host(&mut step);

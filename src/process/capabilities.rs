@@ -15,6 +15,8 @@ pub const SETGID: u32 = 6;
 pub const SETUID: u32 = 7;
 /// CAP_SYS_ADMIN.
 pub const SYS_ADMIN: u32 = 21;
+/// CAP_SYS_RESOURCE.
+pub const SYS_RESOURCE: u32 = 24;
 /// CAP_CHECKPOINT_RESTORE.
 pub const CHECKPOINT_RESTORE: u32 = 40;
 /// CAP_MKNOD.
@@ -199,7 +201,8 @@ mod tests {
         assert_eq!(number("CAP_CHOWN"), Some(0));
         assert_eq!(number("CAP_SYS_ADMIN"), Some(SYS_ADMIN));
         assert_eq!(number("CAP_MKNOD"), Some(MKNOD));
-        assert_eq!(number("CAP_CHECKPOINT_RESTORE"), Some(40));
+        assert_eq!(number("CAP_SYS_RESOURCE"), Some(SYS_RESOURCE));
+        assert_eq!(number("CAP_CHECKPOINT_RESTORE"), Some(CHECKPOINT_RESTORE));
         assert_eq!(number("CHOWN"), None);
     }
 

@@ -118,6 +118,9 @@ pub struct Record {
     /// The mounts whose content is outside of the container, for checkpoint.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outside: Vec<Outside>,
+    /// The label of the files of its mounts (`linux.mountLabel`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
     /// The mounts that were added to the container since it was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added: Vec<Added>,

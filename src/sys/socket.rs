@@ -84,6 +84,21 @@ pub fn bind_datagram(at: super::At<'_>, name: &Path) -> CallResult<OwnedFd> {
     Ok(socket)
 }
 
+/// setsockopt(2) with `SO_SNDTIMEO`: sending fails with `EAGAIN` when there has been no room for so long (socket(7)).
+///
+/// # Errors
+/// The kernel's.
+pub fn give_up_sending_after(socket: impl AsFd, time: std::time::Duration) -> CallResult<()> {
+    let raw = socket.as_fd().as_raw_fd();
+    let seconds = libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX);
+    let limit = libc::timeval { tv_sec: seconds, tv_usec: time.subsec_micros().into() };
+    const LEN: libc::socklen_t = 16;
+    const _: () = assert!(size_of::<libc::timeval>() == LEN as usize);
+    // SAFETY: the structure outlives the call, and the length is its own.
+    let ret = unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_SNDTIMEO, (&raw const limit).cast(), LEN) };
+    check(ret.into(), "setsockopt", || format!("{raw}, SO_SNDTIMEO")).map(drop)
+}
+
 fn unix(kind: i32) -> CallResult<OwnedFd> {
     // SAFETY: no pointers are passed.
     let ret = unsafe { libc::socket(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0) };
