@@ -48,6 +48,7 @@ mod fields;
 mod generate;
 mod hierarchy;
 mod hooks;
+mod hostile;
 mod hot;
 mod idmap;
 mod init;
@@ -118,6 +119,7 @@ const ALL: &[&[runner::Test]] = &[
     texts::TESTS,
     supersets::TESTS,
     security::TESTS,
+    hostile::TESTS,
     crash::TESTS,
     stress::TESTS,
     systemd::TESTS,

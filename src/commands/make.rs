@@ -14,8 +14,8 @@ use crate::plan::request::{self, Request};
 use crate::plan::{Findings, InitStep, Plan, StartSignal};
 use crate::procfs::ProcFs;
 use crate::spec::{self, Hooks, Linux, Spec};
-use crate::state::record::{LAYOUT, Phase, ProcessRef, SeccompRecord};
-use crate::state::{Directory, Record, Store, store};
+use crate::state::record::{LAYOUT, Phase, SeccompRecord};
+use crate::state::{Directory, Record, Store, lifecycle, store};
 use crate::sys::fs;
 
 use super::{Globals, Rootless, working_directory};
@@ -218,7 +218,8 @@ fn launch(
     let survey = cgroups::survey(&plan.cgroup)?;
     let handles = Handles::new(ProcFs::open()?);
     let mut record = record(prepared, request, survey.record());
-    record.maker = own_reference(&handles)?;
+    // For those who wait for it in vain, and to know its control groups by.
+    record.maker = Some(lifecycle::own_reference(&handles.procfs)?);
     directory.write_record(&record)?;
     let launch = Launch {
         plan,
@@ -233,13 +234,6 @@ fn launch(
     };
     let launched = launcher::run(launch)?;
     Ok((record, launched))
-}
-
-/// This command, for those who wait for it in vain.
-fn own_reference(handles: &Handles) -> Result<Option<ProcessRef>, Failure> {
-    let pid = handles.procfs.own_pid()?;
-    let (_, start_time) = handles.procfs.process_stat(pid)?;
-    Ok(Some(ProcessRef { pid, start_time }))
 }
 
 /// What is known of a container before the first effect.
@@ -278,6 +272,8 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
         resctrl: prepared.plan.resctrl.as_ref().map(crate::resctrl::group::record),
         poststart: hooks.poststart.clone(),
         poststop: hooks.poststop.clone(),
+        remover: None,
+        poststop_begun: 0,
         host_mounts: prepared.plan.host_mounts(),
         hooks_begun: false,
         warnings: prepared.plan.warnings.iter().map(ToString::to_string).collect(),

@@ -230,6 +230,16 @@ pub fn live_init(record: &Record) -> Option<(ProcessRef, OwnedFd)> {
     live_process(record.init?)
 }
 
+/// This process.
+///
+/// # Errors
+/// The kernel's.
+pub fn own_reference(procfs: &ProcFs) -> Result<ProcessRef, Failure> {
+    let pid = procfs.own_pid()?;
+    let (_, start_time) = procfs.process_stat(pid)?;
+    Ok(ProcessRef { pid, start_time })
+}
+
 /// A recorded process, if it is alive, with a pidfd that cannot come to mean another one.
 pub fn live_process(recorded: ProcessRef) -> Option<(ProcessRef, OwnedFd)> {
     live(recorded, &ProcFs::open().ok()?)

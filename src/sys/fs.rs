@@ -221,6 +221,31 @@ pub fn statfs(path: &Path) -> CallResult<StatFs> {
     Ok(out.into())
 }
 
+/// setxattr(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn setxattr(path: &Path, name: &CStr, value: &[u8]) -> CallResult<()> {
+    let file = c_path("setxattr", path)?;
+    // SAFETY: both strings and the value outlive the call, and the size is that of the value.
+    let ret = unsafe { libc::setxattr(file.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(ret.into(), "setxattr", || format!("{path:?}, {name:?}")).map(drop)
+}
+
+/// getxattr(2), of a value with at most so many bytes.
+///
+/// # Errors
+/// The kernel's.
+pub fn getxattr(path: &Path, name: &CStr, longest: usize) -> CallResult<Vec<u8>> {
+    let file = c_path("getxattr", path)?;
+    let mut value = vec![0_u8; longest];
+    // SAFETY: both strings outlive the call, and the buffer has the given size.
+    let ret = unsafe { libc::getxattr(file.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let len = check(ret as i64, "getxattr", || format!("{path:?}, {name:?}"))?;
+    value.truncate(usize::try_from(len).unwrap_or(0));
+    Ok(value)
+}
+
 /// mkdirat(2).
 ///
 /// # Errors
