@@ -16,9 +16,12 @@ tests! {
         a_waiting_init_keeps_a_long_environment_once,
         a_hanging_poststop_hook_holds_nobody_up,
         an_interrupted_delete_runs_no_hook_twice,
+        damaged_records_are_named,
     }
     Root {
         a_create_that_lost_its_cgroup_kills_nobody,
+        control_groups_that_are_read_only_leave_nothing,
+        a_procfs_of_another_pid_namespace_is_refused,
     }
 }
 
@@ -155,5 +158,74 @@ fn a_create_that_lost_its_cgroup_kills_nobody(ctx: &Ctx) -> Outcome {
     fs::write(state(&loser.id).join("record.json"), record.to_string()).unwrap();
     ctx.rt(&["delete", "--force", &loser.id]).ok();
     directories.iter().for_each(|directory| assert!(!place(directory).exists(), "{directory}"));
+    Pass
+}
+
+/// A mount namespace in which all control groups are read-only, as in a container.
+const READ_ONLY_GROUPS: &str =
+    r#"for m in $(awk '$3 ~ /^cgroup/ { print $2 }' /proc/mounts); do mount -o remount,bind,ro "$m"; done; exec "$@""#;
+
+fn control_groups_that_are_read_only_leave_nothing(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "a state of their own");
+    let container = ctx.container(ctx.bundle(|c| config::shell(c, "exit 5")));
+    let root = ctx.path("state");
+    let run = |flag: &[&str]| {
+        let mut argv =
+            vec!["unshare", "-m", "bash", "-c", READ_ONLY_GROUPS, "bash", ctx.runtime().to_str().unwrap(), "--root", &root];
+        argv.extend(flag);
+        argv.extend(["run", "--bundle", container.bundle.path(), &container.id]);
+        ctx.command(&argv).run()
+    };
+    let output = run(&[]).refused("read-only file system (EROFS)").refused("--cgroup-manager=disabled");
+    assert!(!output.stderr.contains("also:"), "{output}");
+    assert!(!ctx.state_root().join(&container.id).exists());
+    run(&["--cgroup-manager=disabled"]).exits(5);
+    run(&["--rootless=true"]).exits(5);
+    Pass
+}
+
+/// The numbers that the kernel gives are not those of that /proc: it would be somebody else who is waited for, recorded, and killed.
+fn a_procfs_of_another_pid_namespace_is_refused(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others wait for ever, or do as they like");
+    let container = ctx.container(ctx.bundle(|c| config::shell(c, "exit 5")));
+    let root = ctx.path("state");
+    let run = |flags: &str, verb: &[&str]| {
+        let argv = ["unshare", "--fork", "--pid"].into_iter().chain(flags.split_whitespace());
+        let argv: Vec<&str> =
+            argv.chain([ctx.runtime().to_str().unwrap(), "--root", &root]).chain(verb.iter().copied()).collect();
+        ctx.command(&argv).run()
+    };
+    let run_it = ["run", "--bundle", container.bundle.path(), &container.id];
+    run("", &run_it).exits(1).refused("it belongs to another pid namespace: this process is 1 here");
+    assert!(!ctx.state_root().join(&container.id).exists());
+    run("--mount-proc", &run_it).exits(5);
+    // A container that runs is not taken for one that has ended.
+    let other = ctx.running(|_| {});
+    run("", &["delete", "--force", &other.id]).exits(1).refused("another pid namespace");
+    assert_eq!(other.status(), "running");
+    Pass
+}
+
+fn damaged_records_are_named(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "records of their own");
+    let damages: [(&str, &[&str], &str); 4] = [
+        ("truncated", &["truncate", "-s", "100"], "no readable record"),
+        ("of another version", &["sed", "-i", "s/\"layout\":1/\"layout\":9/"], "its record has layout 9"),
+        ("missing", &["rm"], "no readable record"),
+        // Nothing waits for somebody to write into it.
+        ("a fifo", &["sh", "-c", "rm $0; mkfifo $0"], "no readable record"),
+    ];
+    for (what, command, said) in damages {
+        let container = ctx.create(|_| {});
+        let record = ctx.state_root().join(&container.id).join("record.json");
+        ctx.host(&[command, &[record.to_str().unwrap()]].concat()).ok();
+        for verb in ["state", "start", "kill", "delete", "pause"] {
+            container.verb(verb).refused(said);
+        }
+        let list = ctx.rt(&["list"]).ok();
+        assert!(list.stderr.contains(said) && !list.stdout.contains(&container.id), "{what}: {list}");
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+        assert!(!ctx.state_root().join(&container.id).exists(), "{what}");
+    }
     Pass
 }

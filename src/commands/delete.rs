@@ -81,18 +81,18 @@ fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
 /// does not (a startContainer hook) ends with init. A delete that does not (a poststop hook) is asked to leave the hook and go on.
 fn end_making(directory: &Directory) -> Result<(), Failure> {
     let Some(record) = directory.read_record() else { return Ok(()) };
-    if let Some((_, pidfd)) = record.remover.and_then(lifecycle::live_process) {
+    if let Some((_, pidfd)) = lifecycle::live_process(record.remover)? {
         return end(&pidfd);
     }
     if record.phase == Phase::Made {
-        if let Some((_, pidfd)) = lifecycle::live_init(&record) {
+        if let Some((_, pidfd)) = lifecycle::live_init(&record)? {
             // It may end by itself at this moment.
             let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
             process::poll(&[(pidfd.as_fd(), false)], Some(ROLL_BACK))?;
         }
         return Ok(());
     }
-    record.maker.and_then(lifecycle::live_process).map_or(Ok(()), |(_, pidfd)| end(&pidfd))
+    lifecycle::live_process(record.maker)?.map_or(Ok(()), |(_, pidfd)| end(&pidfd))
 }
 
 /// Asks a command to come to its end, and kills it if it does not.
@@ -127,7 +127,7 @@ pub fn after_run(store: &Store, directory: &Directory, globals: &Globals) -> Res
 /// Of the first thing that stays; the directory stays, too, so that it can be tried again.
 pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Failure> {
     let record = directory.read_record();
-    let init = record.as_ref().and_then(lifecycle::live_init);
+    let init = record.as_ref().map_or(Ok(None), lifecycle::live_init)?;
     take_back(store, directory, record.as_ref(), init.as_ref().map(|(init, pidfd)| (*init, pidfd)), log)
 }
 

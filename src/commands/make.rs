@@ -144,12 +144,12 @@ pub fn interpret(request: &Request, globals: &Globals) -> Result<(Prepared, Host
     if let Some(process) = spec.process.as_mut().filter(|_| request.notify.is_some()) {
         process.env.push(crate::notify::variable());
     }
-    let mut host = Host::probe(&spec, request.id.as_str(), request.systemd_cgroup)?;
-    match globals.rootless {
-        Rootless::Auto => {}
-        Rootless::True => host.cgroups_required = false,
-        Rootless::False => host.cgroups_required = true,
-    }
+    let cgroups_required = match globals.rootless {
+        Rootless::Auto => None,
+        Rootless::True => Some(false),
+        Rootless::False => Some(true),
+    };
+    let host = Host::probe(&spec, request.id.as_str(), request.systemd_cgroup, cgroups_required)?;
     let mut findings = Findings::default();
     if let Some(changed) = automatic::user_namespace(&spec, &host, &mut findings) {
         spec = changed;

@@ -427,13 +427,21 @@ pub fn write_all(fd: impl AsFd, mut buffer: &[u8]) -> CallResult<()> {
     while !buffer.is_empty() {
         // SAFETY: the buffer has the given length.
         let ret = unsafe { libc::write(fd, buffer.as_ptr().cast(), buffer.len()) };
-        match check(ret as i64, "write", || format!("{fd}, {:?}", String::from_utf8_lossy(buffer))) {
+        match check(ret as i64, "write", || format!("{fd}, {}", beginning(buffer))) {
             Err(error) if error.is(libc::EINTR) => {}
             Err(error) => return Err(error),
             Ok(written) => buffer = &buffer[usize::try_from(written).unwrap_or(0)..],
         }
     }
     Ok(())
+}
+
+/// What is written, for a message, as strace would print it.
+fn beginning(buffer: &[u8]) -> String {
+    const LONGEST: usize = 100;
+    let shown = String::from_utf8_lossy(&buffer[..buffer.len().min(LONGEST)]);
+    let more = if buffer.len() > LONGEST { "..." } else { "" };
+    format!("{shown:?}{more}")
 }
 
 /// Reads a descriptor to its end, at most `limit` bytes.
