@@ -49,6 +49,7 @@ mod fields;
 mod generate;
 mod hierarchy;
 mod hooks;
+mod hostile;
 mod hot;
 mod idmap;
 mod init;
@@ -122,6 +123,7 @@ const ALL: &[&[runner::Test]] = &[
     texts::TESTS,
     supersets::TESTS,
     security::TESTS,
+    hostile::TESTS,
     crash::TESTS,
     stress::TESTS,
     systemd::TESTS,

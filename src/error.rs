@@ -190,6 +190,14 @@ impl fmt::Display for Problem {
     }
 }
 
+/// A text without its middle if it is very long: a value of the config may be as long as it likes.
+fn readable(text: String) -> String {
+    const LONGEST: usize = 2000;
+    let Some(cut) = text.len().checked_sub(LONGEST).filter(|cut| *cut > 0) else { return text };
+    let (from, to) = (text.ceil_char_boundary(LONGEST / 2), text.floor_char_boundary(LONGEST / 2 + cut));
+    format!("{} ({} bytes more) {}", &text[..from], to - from, &text[to..])
+}
+
 /// The error of a command, as it is printed and logged. Its kind is a stable code for programs.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -216,7 +224,7 @@ impl Error {
     /// The problems of a configuration, each with the name of the file that it is in; without one if the name is empty.
     pub fn config(file: &str, problems: &[Problem]) -> Self {
         let prefix = if file.is_empty() { String::new() } else { format!("{file}: ") };
-        let lines: Vec<String> = problems.iter().map(|problem| format!("{prefix}{problem}")).collect();
+        let lines: Vec<String> = problems.iter().map(|problem| format!("{prefix}{}", readable(problem.to_string()))).collect();
         Self::new("invalid-config", lines.join("; "))
     }
 
@@ -275,3 +283,17 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_an_end() {
+        let problem = |text: &str| Problem::new(Field::new("a"), text);
+        assert_eq!(Error::config("", &[problem("short")]).message, "a: short");
+        let long = Error::config("", &[problem(&format!("{} is too long", "ä".repeat(50_000)))]).message;
+        assert!(long.starts_with("a: ää") && long.contains(" bytes more) ä") && long.ends_with(" is too long"), "{long}");
+        assert!(long.len() < 2100, "{}", long.len());
+    }
+}

@@ -22,6 +22,22 @@ const HINTS: &[Hint] = &[
         about: "\"size\"",
         text: "tmpfs sizes are a number with an optional k, m, g or %",
     },
+    Hint { call: "fsconfig", errno: libc::EINVAL, about: "\"gid\"", text: IDS_OF_OPTIONS },
+    Hint { call: "fsconfig", errno: libc::EINVAL, about: "\"uid\"", text: IDS_OF_OPTIONS },
+    Hint {
+        call: "mkdirat",
+        errno: libc::EROFS,
+        about: "make cgroup ",
+        text: "control groups are mounted read-only here, as in a container that may not have any below its own; with \
+               --cgroup-manager=disabled the container stays in the caller's",
+    },
+    Hint { call: "openat", errno: libc::ENOENT, about: "/proc/self/exe", text: "rt needs a procfs on /proc" },
+    Hint {
+        call: "",
+        errno: libc::EMFILE,
+        about: "",
+        text: "the limit of open files (ulimit -n) is too low: rt takes about forty, and some for each mount of a long list",
+    },
     Hint {
         call: "fsopen",
         errno: libc::ENODEV,
@@ -39,6 +55,12 @@ const HINTS: &[Hint] = &[
         errno: libc::EPERM,
         about: "mount proc ",
         text: "a new proc needs a pid namespace of its own, and in a user namespace a /proc of the caller without masked paths",
+    },
+    Hint {
+        call: "open_tree",
+        errno: libc::ENOENT,
+        about: "attach rootfs ",
+        text: "root.path is the directory, relative to the bundle, into which the image's files are to be unpacked",
     },
     Hint { call: "write", errno: libc::ERANGE, about: "cpuset.cpus", text: CPUSET },
     Hint { call: "write", errno: libc::EINVAL, about: "cpuset.cpus", text: CPUSET },
@@ -122,6 +144,9 @@ const HINTS: &[Hint] = &[
         text: "rt needs Linux 6.1 or newer, and no seccomp filter around it that takes system calls away",
     },
 ];
+
+const IDS_OF_OPTIONS: &str = "the id has to be one of the user namespace in which the mount is made; `rt spec --rootless` writes a config \
+                              without such options";
 
 const CPUSET: &str = "the list may name only what is online and what the parent control group may use itself";
 

@@ -23,7 +23,18 @@ pub extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     rt::sys::fs::ensure_stdio();
     rt::sys::signal::ignore_pipe();
     rt::sys::process::set_name(c"rt");
-    // A status is that of a process, 0 to 255.
+    rt::sys::stack::exchange_if_small(run_to_the_end);
+    status()
+}
+
+/// On a stack of our own, from which nobody returns.
+extern "C" fn run_to_the_end() {
+    std::process::exit(status());
+}
+
+/// Runs, and says how: a status is that of a process, 0 to 255. Not inlined: its frame is not for a stack that may be small.
+#[inline(never)]
+fn status() -> i32 {
     i32::from(u8::try_from(run()).unwrap_or(255))
 }
 

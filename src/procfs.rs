@@ -48,7 +48,23 @@ impl ProcFs {
             }
             Ok(root)
         };
-        Ok(Self { root: open().doing(|| "open the host's procfs")? })
+        let opened = Self { root: open().doing(|| "open the host's procfs")? };
+        opened.check_pid_namespace()?;
+        Ok(opened)
+    }
+
+    /// In another pid namespace than the caller's (`unshare --pid` without `--mount-proc`) the numbers that clone3(2) returns and
+    /// pidfd_open(2) takes are those of other processes.
+    fn check_pid_namespace(&self) -> Result<(), Failure> {
+        let own = i32::try_from(std::process::id()).unwrap_or(0);
+        let known_as = match self.own_pid() {
+            Ok(pid) if pid == own => return Ok(()),
+            Ok(pid) => format!("process {pid} there"),
+            Err(_) => "not there at all".to_owned(),
+        };
+        Err(Failure::because(format!("it belongs to another pid namespace: this process is {own} here, and {known_as}"))
+            .doing("open the host's procfs")
+            .hint("mount one of this pid namespace on /proc; `unshare --mount-proc` does"))
     }
 
     /// A procfs of the calling process's own pid namespace with nothing but processes in it, detached: what is below is what the container's

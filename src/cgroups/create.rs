@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::cgroup::Cgroup;
 use super::dir::{self, Dir, is_gone};
+use super::mark;
 use super::plan::CgroupPlan;
 use super::steps::{CgroupRecord, Place, Recorded, Version};
 use super::systemd::UnitPlan;
@@ -64,15 +65,17 @@ impl Survey {
         self.record.directories.iter().find(|recorded| !recorded.ours).map(|recorded| &recorded.place)
     }
 
-    /// Makes the directories. A directory that was there before must be empty and not frozen: what is in it is not ours.
+    /// Makes the directories, and marks them as made by the create that this text names ([`super::owned`]). A directory that was there before must be empty and not frozen: what is in it is not ours.
     ///
     /// # Errors
     /// The kernel's, or if somebody else has made one since the survey: two containers in one cgroup would end with the first of them.
     /// Whatever was made up to then is in the record, and nothing of others any more.
-    pub fn create(&mut self) -> Result<Cgroup, Failure> {
+    pub fn create(&mut self, mark: Option<&str>) -> Result<Cgroup, Failure> {
         if self.record.unit.is_some() {
             // The unit is there by now.
-            return Cgroup::open(&self.record);
+            let cgroup = Cgroup::open(&self.record)?;
+            self.record.directories.iter().enumerate().for_each(|(index, recorded)| label(index, recorded, mark));
+            return Ok(cgroup);
         }
         let mut dirs = Vec::new();
         for (index, recorded) in self.record.directories.iter().enumerate() {
@@ -84,6 +87,9 @@ impl Survey {
                     .doing(format!("make {place}"))
                     .origin("linux.cgroupsPath"));
             }
+            if is_new {
+                label(index, recorded, mark);
+            }
             dirs.push(Some(dir));
         }
         let cgroup = Cgroup { record: self.record.clone(), dirs };
@@ -91,6 +97,12 @@ impl Survey {
             check_fit(&cgroup)?;
         }
         Ok(cgroup)
+    }
+}
+
+fn label(index: usize, recorded: &Recorded, text: Option<&str>) {
+    if let Some(text) = text.filter(|_| mark::is_marked(index, recorded)) {
+        mark::set(&recorded.place.directory(), text);
     }
 }
 

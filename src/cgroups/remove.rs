@@ -68,7 +68,7 @@ fn remove(recorded: &Recorded, end: Instant) -> Result<(), Failure> {
 }
 
 /// Others may use them by now, and then they are theirs to remove.
-fn remove_parents(recorded: &Recorded) {
+pub(super) fn remove_parents(recorded: &Recorded) {
     for above in recorded.parents.iter().rev() {
         dir::remove(&recorded.place.mount.join(above)).ok();
     }

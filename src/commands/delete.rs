@@ -13,11 +13,12 @@ use crate::hooks::{self, Moment};
 use crate::id::ContainerId;
 use crate::log::Log;
 use crate::plan::Findings;
+use crate::procfs::ProcFs;
 use crate::resctrl;
 use crate::rootfs::{InRoot, Root};
 use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Container, Directory, Record, Status, Store, lifecycle};
-use crate::sys::{At, CallResult, cred, fs, mount, process};
+use crate::sys::{At, CallResult, cred, fs, mount, process, signal};
 
 use super::{Globals, matching, parse_id};
 
@@ -74,20 +75,27 @@ fn force(store: &Store, id: &ContainerId, log: &Log) -> Result<(), Error> {
 }
 
 /// A create that does not come to its end (a hook that hangs) is asked to take everything back, and killed if it does not. A start that
-/// does not (a startContainer hook) ends with init.
+/// does not (a startContainer hook) ends with init. A delete that does not (a poststop hook) is asked to leave the hook and go on.
 fn end_making(directory: &Directory) -> Result<(), Failure> {
     let Some(record) = directory.read_record() else { return Ok(()) };
+    if let Some((_, pidfd)) = lifecycle::live_process(record.remover)? {
+        return end(&pidfd);
+    }
     if record.phase == Phase::Made {
-        if let Some((_, pidfd)) = lifecycle::live_init(&record) {
+        if let Some((_, pidfd)) = lifecycle::live_init(&record)? {
             // It may end by itself at this moment.
             let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
             process::poll(&[(pidfd.as_fd(), false)], Some(ROLL_BACK))?;
         }
         return Ok(());
     }
-    let Some((_, pidfd)) = record.maker.and_then(lifecycle::live_process) else { return Ok(()) };
+    lifecycle::live_process(record.maker)?.map_or(Ok(()), |(_, pidfd)| end(&pidfd))
+}
+
+/// Asks a command to come to its end, and kills it if it does not.
+fn end(pidfd: &OwnedFd) -> Result<(), Failure> {
     for signal in [libc::SIGTERM, libc::SIGKILL] {
-        match process::pidfd_send_signal(&pidfd, signal) {
+        match process::pidfd_send_signal(pidfd, signal) {
             Err(error) if error.is(libc::ESRCH) => return Ok(()),
             other => other?,
         }
@@ -116,7 +124,7 @@ pub fn after_run(store: &Store, directory: &Directory, globals: &Globals) -> Res
 /// Of the first thing that stays; the directory stays, too, so that it can be tried again.
 pub fn destroy(store: &Store, directory: &Directory, log: &Log) -> Result<(), Failure> {
     let record = directory.read_record();
-    let init = record.as_ref().and_then(lifecycle::live_init);
+    let init = record.as_ref().map_or(Ok(None), lifecycle::live_init)?;
     take_back(store, directory, record.as_ref(), init.as_ref().map(|(init, pidfd)| (*init, pidfd)), log)
 }
 
@@ -128,7 +136,7 @@ fn take_back(
     log: &Log,
 ) -> Result<(), Failure> {
     let groups = match record {
-        Some(record) => record.cgroup.clone(),
+        Some(record) => really_made(record, log)?,
         None => groups_by_id(directory.id())?,
     };
     // Most often nobody is left, and the kernel says so by letting the directories go.
@@ -152,10 +160,24 @@ fn take_back(
         record.resctrl.as_ref().map_or(Ok(()), resctrl::group::remove)?;
         unmount(record, log);
         if record.phase != Phase::Creating || record.hooks_begun {
-            poststop(record, log);
+            poststop(record, directory, log);
         }
     }
     store.remove(directory)
+}
+
+/// The groups of the record, and of a create that has not come to its end those that it has made.
+fn really_made(record: &Record, log: &Log) -> Result<CgroupRecord, Failure> {
+    let Some(mark) = record.mark().filter(|_| record.phase == Phase::Creating && record.init.is_none()) else {
+        return Ok(record.cgroup.clone());
+    };
+    let owned = cgroups::owned(&record.cgroup, &mark)?;
+    if let Some(foreign) =
+        record.cgroup.directories.get(owned.directories.len()).filter(|recorded| recorded.place.directory().exists())
+    {
+        log.warning(&format!("{} is left: it is not of this container's making", foreign.place));
+    }
+    Ok(owned)
 }
 
 /// True if the kernel has ended every process of the container with its first one: who is in its cgroup now is somebody else, such as a
@@ -239,18 +261,31 @@ fn unmount_below(rootfs: &Path, place: &InRoot) -> CallResult<()> {
 }
 
 /// "If any poststop hook fails, the runtime MUST log a warning, but the remaining hooks and lifecycle continue" (runtime.md).
-fn poststop(record: &Record, log: &Log) {
+///
+/// A hook may hang: a signal that asks to end ends the hook, and the rest goes on. The record says who runs them, for `delete --force`, and
+/// which have begun: whoever comes after a command that was killed here does not run them again.
+fn poststop(record: &Record, directory: &Directory, log: &Log) {
     if record.poststop.is_empty() {
         return;
+    }
+    let steps = hooks::steps(&record.poststop, Moment::Poststop);
+    let (begun, left) = steps.split_at(record.poststop_begun.min(steps.len()));
+    if let Some(last) = begun.last() {
+        log.warning(&format!("{last}: it was begun by a command that did not come to its end, and is not run again"));
     }
     let state = lifecycle::state_document(record, Status::Stopped).to_string();
     let bundle = fs::openat(At::Cwd, &record.bundle, libc::O_PATH | libc::O_DIRECTORY, 0).ok();
     let output = hooks::Output::open(&record.annotations);
     let output = output.inspect_err(|failure| log.warning(&failure.to_string())).ok();
-    let around = hooks::Around { cwd: bundle.as_ref(), signals: None, output: output.as_ref() };
-    for step in hooks::steps(&record.poststop, Moment::Poststop) {
-        if let Err(failure) = hooks::run_all(std::slice::from_ref(&step), &state, &around) {
-            log.warning(&failure.to_string());
-        }
+    let signals = signal::Held::new().inspect_err(|error| log.warning(&error.to_string())).ok();
+    let signals = signals.as_ref().map(signal::Held::fd);
+    let around = hooks::Around { cwd: bundle.as_ref(), signals, output: output.as_ref() };
+    let mut record = record.clone();
+    record.remover = ProcFs::open().and_then(|procfs| lifecycle::own_reference(&procfs)).ok();
+    for step in left {
+        record.poststop_begun = step.index + 1;
+        // Where nothing can be written (a full disk) the hook is run all the same.
+        let outcomes = [directory.write_record(&record), hooks::run_all(std::slice::from_ref(step), &state, &around)];
+        outcomes.into_iter().filter_map(Result::err).for_each(|failure| log.warning(&failure.to_string()));
     }
 }

@@ -18,7 +18,7 @@ pub struct Args {}
 /// # Errors
 /// If nobody reads it, or the machine cannot be looked at.
 pub fn run(_args: &Args, globals: &Globals) -> Result<i32, Error> {
-    let host = Host::probe(&spec::Spec::default(), "info", false).map_err(|failure| Error::from(failure).during("info"))?;
+    let host = Host::probe(&spec::Spec::default(), "info", false, None).map_err(|failure| Error::from(failure).during("info"))?;
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let yes = |value: bool| if value { "yes" } else { "no" };
     let total = read("/proc/meminfo").lines().next().unwrap_or_default().trim_start_matches("MemTotal:").trim().to_owned();

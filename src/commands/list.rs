@@ -4,6 +4,8 @@ use clap::{Args as ClapArgs, ValueEnum};
 use serde_json::{Value, json};
 
 use crate::error::Error;
+use crate::id::ContainerId;
+use crate::log::Log;
 use crate::state::{Container, Store};
 
 use super::{Globals, print};
@@ -33,7 +35,7 @@ pub enum Format {
 /// # Errors
 /// If the state root cannot be read.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
-    let containers = globals.store().and_then(|store| all(&store)).map_err(|error| error.during("list"))?;
+    let containers = globals.store().and_then(|store| all(&store, &globals.log)).map_err(|error| error.during("list"))?;
     let text = match args.format {
         _ if args.quiet => containers.iter().map(|container| format!("{}\n", container.id())).collect(),
         Format::Table => table(&containers, &passwd()),
@@ -48,9 +50,20 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     Ok(0)
 }
 
-/// Every container that can be read: one that is deleted at this moment, or has no record, is left out.
-fn all(store: &Store) -> Result<Vec<Container>, Error> {
-    Ok(store.ids()?.iter().filter_map(|id| Container::load(store, id).ok().map(Container::closed)).collect())
+/// Every container that can be read. One that is made or deleted at this moment is left out; of what is damaged there is a warning.
+fn all(store: &Store, log: &Log) -> Result<Vec<Container>, Error> {
+    let load = |id: &ContainerId| match Container::load(store, id) {
+        Ok(container) => Some(container.closed()),
+        Err(error) => {
+            let nobody_is_at_it = || store.find(id).ok()??.is_locked().ok().map(|locked| !locked);
+            if nobody_is_at_it() == Some(true) {
+                let hint = error.hint().map_or(String::new(), |hint| format!("; {hint}"));
+                log.warning(&format!("{error}{hint}"));
+            }
+            None
+        }
+    };
+    Ok(store.ids()?.iter().filter_map(load).collect())
 }
 
 fn entry(container: &Container, passwd: &str) -> Value {

@@ -14,8 +14,8 @@ use crate::plan::request::{self, Request};
 use crate::plan::{Findings, Plan, StartSignal};
 use crate::procfs::ProcFs;
 use crate::spec::{self, Hooks, Linux, Spec};
-use crate::state::record::{LAYOUT, Phase, ProcessRef, SeccompRecord};
-use crate::state::{Directory, Record, Store, store};
+use crate::state::record::{LAYOUT, Phase, SeccompRecord};
+use crate::state::{Directory, Record, Store, lifecycle, store};
 use crate::sys::fs;
 
 use super::{Globals, Rootless, working_directory};
@@ -144,12 +144,12 @@ pub fn interpret(request: &Request, globals: &Globals) -> Result<(Prepared, Host
     if let Some(process) = spec.process.as_mut().filter(|_| request.notify.is_some()) {
         process.env.push(crate::notify::variable());
     }
-    let mut host = Host::probe(&spec, request.id.as_str(), request.systemd_cgroup)?;
-    match globals.rootless {
-        Rootless::Auto => {}
-        Rootless::True => host.cgroups_required = false,
-        Rootless::False => host.cgroups_required = true,
-    }
+    let cgroups_required = match globals.rootless {
+        Rootless::Auto => None,
+        Rootless::True => Some(false),
+        Rootless::False => Some(true),
+    };
+    let host = Host::probe(&spec, request.id.as_str(), request.systemd_cgroup, cgroups_required)?;
     let mut findings = Findings::default();
     if let Some(changed) = automatic::user_namespace(&spec, &host, &mut findings) {
         spec = changed;
@@ -215,7 +215,8 @@ fn launch(
     let survey = cgroups::survey(&plan.cgroup)?;
     let handles = Handles::new(ProcFs::open()?);
     let mut record = record(prepared, request, survey.record());
-    record.maker = own_reference(&handles)?;
+    // For those who wait for it in vain, and to know its control groups by.
+    record.maker = Some(lifecycle::own_reference(&handles.procfs)?);
     directory.write_record(&record)?;
     let launch = Launch {
         plan,
@@ -230,13 +231,6 @@ fn launch(
     };
     let launched = launcher::run(launch)?;
     Ok((record, launched))
-}
-
-/// This command, for those who wait for it in vain.
-fn own_reference(handles: &Handles) -> Result<Option<ProcessRef>, Failure> {
-    let pid = handles.procfs.own_pid()?;
-    let (_, start_time) = handles.procfs.process_stat(pid)?;
-    Ok(Some(ProcessRef { pid, start_time }))
 }
 
 /// What is known of a container before the first effect.
@@ -275,6 +269,8 @@ pub fn record(prepared: &Prepared, request: &Request, cgroup: &cgroups::CgroupRe
         resctrl: prepared.plan.resctrl.as_ref().map(crate::resctrl::group::record),
         poststart: hooks.poststart.clone(),
         poststop: hooks.poststop.clone(),
+        remover: None,
+        poststop_begun: 0,
         host_mounts: prepared.plan.host_mounts(),
         hooks_begun: false,
         warnings: prepared.plan.warnings.iter().map(ToString::to_string).collect(),

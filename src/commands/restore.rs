@@ -16,8 +16,9 @@ use crate::launch::launcher::Launched;
 use crate::launch::restore::{self, Opened, Restore};
 use crate::plan::request::Request;
 use crate::plan::{Findings, StartSignal};
+use crate::procfs::ProcFs;
 use crate::state::store::SECCOMP;
-use crate::state::{Directory, Record, Store};
+use crate::state::{Directory, Record, Store, lifecycle};
 use crate::sys::{fs, process};
 
 use super::make::{self, Made, Prepared};
@@ -182,6 +183,7 @@ fn restore(planned: Planned, directory: &Directory, globals: &Globals) -> Result
         return Err(Failure::because(format!("{place} exists")).origin("--manage-cgroups-mode strict"));
     }
     let mut record = make::record(&prepared, &request, survey.record());
+    record.maker = Some(lifecycle::own_reference(&ProcFs::open()?)?);
     directory.write_record(&record)?;
     if let Some(filter) = &plan.seccomp {
         directory.write_file(SECCOMP, filter.program.as_bytes())?;

@@ -23,9 +23,14 @@ pub fn parse(arguments: &[OsString]) -> Result<Cli, i32> {
         Err(wrong) => wrong,
     };
     if wrong.kind() == ErrorKind::DisplayHelp {
-        // A reader that has seen enough closes the pipe.
-        let _ = print(&wrong.render().to_string());
-        return Err(0);
+        return Err(match print(&wrong.render().to_string()) {
+            // A reader that has seen enough closes the pipe.
+            Err(error) if error.code != "EPIPE" => {
+                log_of(arguments).error(&error);
+                error.status
+            }
+            _ => 0,
+        });
     }
     let error = translate(&wrong, arguments);
     log_of(arguments).error(&error);

@@ -48,13 +48,14 @@ pub struct Host {
 const INITIAL_USER_NAMESPACE: u64 = 0xeffffffd;
 
 impl Host {
-    /// Looks at the machine. `systemd`: it shall manage the container's control group.
+    /// Looks at the machine. `systemd`: it shall manage the container's control group. `required`: whether there have to be control groups,
+    /// where the caller knows better than the facts.
     ///
     /// # Errors
     /// If a fact cannot be read that every container needs.
-    pub fn probe(spec: &Spec, id: &str, systemd: bool) -> Result<Self, Failure> {
+    pub fn probe(spec: &Spec, id: &str, systemd: bool, required: Option<bool>) -> Result<Self, Failure> {
         let caller = Self::probe_caller()?;
-        let required = caller.cgroups_required;
+        let required = required.unwrap_or(caller.cgroups_required);
         let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty());
         let process = spec.process.as_ref();
         let labels_mounts = spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some());
@@ -65,7 +66,7 @@ impl Host {
         let subordinate = (!has_user && !caller.privileged()).then(|| subordinate::Subordinate::probe(caller.uid));
         // Who may do everything lacks no permission.
         cgroups.delegation = (!required).then(|| delegation::Delegation::probe(&cgroups, caller.uid));
-        Ok(Self { cgroups, resctrl, subordinate, ..caller }.with_lsm(process, labels_mounts))
+        Ok(Self { cgroups, resctrl, subordinate, cgroups_required: required, ..caller }.with_lsm(process, labels_mounts))
     }
 
     /// Looks for the security modules that a process asks for.

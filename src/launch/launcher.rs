@@ -666,7 +666,7 @@ impl Walk<'_> {
 /// # Errors
 /// See [`cgroups::Survey::create`].
 pub fn make_surveyed(mut survey: cgroups::Survey, record: &mut Record, directory: Option<&Directory>) -> Result<Cgroup, Failure> {
-    let made = survey.create();
+    let made = survey.create(record.mark().as_deref());
     if made.is_err() && record.cgroup != *survey.record() {
         record.cgroup = survey.record().clone();
         directory.map_or(Ok(()), |directory| directory.write_record(record))?;

@@ -13,7 +13,7 @@ use crate::procfs::ProcFs;
 use crate::spec;
 use crate::sys::process;
 
-use super::record::{Phase, ProcessRef, Record};
+use super::record::{LAYOUT, Phase, ProcessRef, Record};
 use super::store::{Directory, FIFO, Store};
 
 /// The status of a container (runtime.md, "State", and `paused` as all runtimes have it).
@@ -97,6 +97,11 @@ impl Container {
     fn from_directory(directory: Directory, lock: Lock) -> Result<Self, Error> {
         let id = directory.id().clone();
         let Some(record) = directory.read_record() else {
+            if let Some(layout) = directory.foreign_layout() {
+                let text =
+                    format!("container {id}: its record has layout {layout}, and this version of rt knows layout {LAYOUT}");
+                return Err(Error::new("foreign-record", text).hint_text("use the version that has made the container"));
+            }
             // Between mkdir and the first record of a create, and after a crash in that instant.
             return Err(Error::new("no-record", format!("container {id}: container does not exist (it has no readable record)"))
                 .hint_text(format!("`rt delete --force {id}` removes what is left of it")));
@@ -226,13 +231,30 @@ fn groups_that_freeze(record: &Record) -> CgroupRecord {
 }
 
 /// The first process of a container, if it is alive, with a pidfd that cannot come to mean another one.
-pub fn live_init(record: &Record) -> Option<(ProcessRef, OwnedFd)> {
-    live_process(record.init?)
+///
+/// # Errors
+/// See [`ProcFs::open`].
+pub fn live_init(record: &Record) -> Result<Option<(ProcessRef, OwnedFd)>, Failure> {
+    live_process(record.init)
+}
+
+/// This process.
+///
+/// # Errors
+/// The kernel's.
+pub fn own_reference(procfs: &ProcFs) -> Result<ProcessRef, Failure> {
+    let pid = procfs.own_pid()?;
+    let (_, start_time) = procfs.process_stat(pid)?;
+    Ok(ProcessRef { pid, start_time })
 }
 
 /// A recorded process, if it is alive, with a pidfd that cannot come to mean another one.
-pub fn live_process(recorded: ProcessRef) -> Option<(ProcessRef, OwnedFd)> {
-    live(recorded, &ProcFs::open().ok()?)
+///
+/// # Errors
+/// See [`ProcFs::open`].
+pub fn live_process(recorded: Option<ProcessRef>) -> Result<Option<(ProcessRef, OwnedFd)>, Failure> {
+    let Some(recorded) = recorded else { return Ok(None) };
+    Ok(live(recorded, &ProcFs::open()?))
 }
 
 fn live(recorded: ProcessRef, procfs: &ProcFs) -> Option<(ProcessRef, OwnedFd)> {

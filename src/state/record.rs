@@ -109,6 +109,12 @@ pub struct Record {
     /// Mount points that were made in the caller's own mount namespace and are removed by delete, the last one first.
     #[serde(default)]
     pub host_mounts: Vec<PathBuf>,
+    /// The command that deletes it, while it runs the poststop hooks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remover: Option<ProcessRef>,
+    /// How many of the poststop hooks have begun. They are not run twice.
+    #[serde(default)]
+    pub poststop_begun: usize,
     /// Hooks of create have begun to run: a create that fails after that runs the poststop hooks.
     #[serde(default)]
     pub hooks_begun: bool,
@@ -127,6 +133,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// What tells a control group that this create has made from one that another has made at the same place.
+    pub fn mark(&self) -> Option<String> {
+        self.maker.map(|maker| format!("{} {} {}", maker.pid, maker.start_time, self.id))
+    }
+
     /// True if the container's processes are alone in a pid namespace, so that the kernel ends them with the first one.
     pub fn has_own_pid_namespace(&self) -> bool {
         let is_own = |namespace: &Namespace| namespace.r#type == "pid" && namespace.path.as_deref().unwrap_or("").is_empty();

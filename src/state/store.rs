@@ -281,6 +281,12 @@ impl Directory {
         (record.layout == LAYOUT).then_some(record)
     }
 
+    /// The layout of a record that [`Directory::read_record`] does not know, if it has one.
+    pub fn foreign_layout(&self) -> Option<u64> {
+        let record: serde_json::Value = serde_json::from_slice(&self.read_file(RECORD).ok()?).ok()?;
+        record.get("layout")?.as_u64().filter(|layout| *layout != u64::from(LAYOUT))
+    }
+
     /// Writes the record atomically: a temporary name, then a rename.
     ///
     /// # Errors
@@ -296,7 +302,7 @@ impl Directory {
     /// # Errors
     /// The kernel's.
     pub fn read_file(&self, name: &str) -> Result<Vec<u8>, Failure> {
-        let file = fs::openat(At::from(&self.fd), Path::new(name), libc::O_RDONLY | libc::O_NOFOLLOW, 0)?;
+        let file = fs::openat(At::from(&self.fd), Path::new(name), libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)?;
         Ok(fs::read_regular(&file, MAX_RECORD)?)
     }
 

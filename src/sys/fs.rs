@@ -221,6 +221,31 @@ pub fn statfs(path: &Path) -> CallResult<StatFs> {
     Ok(out.into())
 }
 
+/// setxattr(2).
+///
+/// # Errors
+/// The kernel's.
+pub fn setxattr(path: &Path, name: &CStr, value: &[u8]) -> CallResult<()> {
+    let file = c_path("setxattr", path)?;
+    // SAFETY: both strings and the value outlive the call, and the size is that of the value.
+    let ret = unsafe { libc::setxattr(file.as_ptr(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    check(ret.into(), "setxattr", || format!("{path:?}, {name:?}")).map(drop)
+}
+
+/// getxattr(2), of a value with at most so many bytes.
+///
+/// # Errors
+/// The kernel's.
+pub fn getxattr(path: &Path, name: &CStr, longest: usize) -> CallResult<Vec<u8>> {
+    let file = c_path("getxattr", path)?;
+    let mut value = vec![0_u8; longest];
+    // SAFETY: both strings outlive the call, and the buffer has the given size.
+    let ret = unsafe { libc::getxattr(file.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    let len = check(ret as i64, "getxattr", || format!("{path:?}, {name:?}"))?;
+    value.truncate(usize::try_from(len).unwrap_or(0));
+    Ok(value)
+}
+
 /// mkdirat(2).
 ///
 /// # Errors
@@ -402,13 +427,21 @@ pub fn write_all(fd: impl AsFd, mut buffer: &[u8]) -> CallResult<()> {
     while !buffer.is_empty() {
         // SAFETY: the buffer has the given length.
         let ret = unsafe { libc::write(fd, buffer.as_ptr().cast(), buffer.len()) };
-        match check(ret as i64, "write", || format!("{fd}, {:?}", String::from_utf8_lossy(buffer))) {
+        match check(ret as i64, "write", || format!("{fd}, {}", beginning(buffer))) {
             Err(error) if error.is(libc::EINTR) => {}
             Err(error) => return Err(error),
             Ok(written) => buffer = &buffer[usize::try_from(written).unwrap_or(0)..],
         }
     }
     Ok(())
+}
+
+/// What is written, for a message, as strace would print it.
+fn beginning(buffer: &[u8]) -> String {
+    const LONGEST: usize = 100;
+    let shown = String::from_utf8_lossy(&buffer[..buffer.len().min(LONGEST)]);
+    let more = if buffer.len() > LONGEST { "..." } else { "" };
+    format!("{shown:?}{more}")
 }
 
 /// Reads a descriptor to its end, at most `limit` bytes.

@@ -85,6 +85,67 @@ struct State {
     /// The first of the chunks that are left alone.
     left: *mut Link,
     stride: usize,
+    /// What is mapped on its own.
+    single: Singles,
+}
+
+/// The pieces that are mapped on their own, for [`start_over`]: a table in memory of the kernel's, which is looked through from its end.
+/// There are few, and each of them costs a system call anyway.
+struct Singles {
+    table: *mut Single,
+    count: usize,
+    room: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Single {
+    place: *mut u8,
+    size: usize,
+}
+
+impl Singles {
+    const EMPTY: Self = Self { table: null_mut(), count: 0, room: 0 };
+
+    fn all(&mut self) -> &mut [Single] {
+        if self.table.is_null() {
+            return &mut [];
+        }
+        // SAFETY: the table is ours alone, and its first `count` entries have been written.
+        unsafe { std::slice::from_raw_parts_mut(self.table, self.count) }
+    }
+
+    /// Without room for more the piece is not known, and [`start_over`] does not give it back.
+    fn add(&mut self, place: *mut u8, size: usize) {
+        if place.is_null() || (self.count == self.room && !self.grow()) {
+            return;
+        }
+        // SAFETY: there is room for one more entry.
+        unsafe { self.table.add(self.count).write(Single { place, size }) };
+        self.count += 1;
+    }
+
+    fn grow(&mut self) -> bool {
+        let (old, new) = (self.room * size_of::<Single>(), (self.room * 2 * size_of::<Single>()).max(PAGE));
+        let table = if self.table.is_null() { map(new) } else { remap(self.table.cast(), old, new) };
+        if !table.is_null() {
+            (self.table, self.room) = (table.cast(), new / size_of::<Single>());
+        }
+        !table.is_null()
+    }
+
+    /// What was at `from` is at `to` now, or nowhere.
+    fn change(&mut self, from: *mut u8, to: Option<Single>) {
+        let all = self.all();
+        let Some(index) = all.iter().rposition(|single| single.place == from) else { return };
+        match to {
+            Some(single) => all[index] = single,
+            None => {
+                all[index] = all[all.len() - 1];
+                self.count -= 1;
+            }
+        }
+    }
 }
 
 /// The size that is set aside for a request, and its list; `None` for what is mapped on its own.
@@ -110,6 +171,7 @@ impl State {
         lists: [null_mut(); LISTS],
         left: null_mut(),
         stride: STRIDE,
+        single: Singles::EMPTY,
     };
 
     fn take(&mut self, size: usize, list: usize) -> *mut u8 {
@@ -203,8 +265,13 @@ impl State {
 }
 
 impl State {
-    /// Unmaps the chunks that were left.
-    fn give_left_back(&mut self) {
+    /// Unmaps the chunks that were left, and what is mapped on its own but for the piece that is kept.
+    fn give_left_back(&mut self, kept: *const u8) {
+        for single in self.single.all().iter().filter(|single| !std::ptr::eq(single.place, kept)) {
+            // SAFETY: it was mapped with this size, and the caller vouches that it is not used any more.
+            unsafe { libc::munmap(single.place.cast(), single.size) };
+        }
+        self.single.count = 0;
         let mut chunk = std::mem::replace(&mut self.left, null_mut());
         let mut newest = self.chunks;
         while !newest.is_null() && newest != chunk {
@@ -226,6 +293,13 @@ impl State {
     }
 }
 
+/// Makes a mapping larger or smaller, perhaps elsewhere; null if that cannot be done.
+fn remap(place: *mut u8, from: usize, to: usize) -> *mut u8 {
+    // SAFETY: the callers vouch for the old size, and forget the old place.
+    let moved = unsafe { libc::mremap(place.cast(), from, to, libc::MREMAP_MAYMOVE) };
+    if moved == libc::MAP_FAILED { null_mut() } else { moved.cast() }
+}
+
 /// New memory of the kernel's, or null.
 fn map(size: usize) -> *mut u8 {
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -240,7 +314,11 @@ unsafe impl GlobalAlloc for Global {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match class(layout) {
             Some((size, list)) => HEAP.with(|heap| heap.take(size, list)),
-            None if layout.align() <= PAGE => map(layout.size()),
+            None if layout.align() <= PAGE => {
+                let place = map(layout.size());
+                HEAP.with(|heap| heap.single.add(place, layout.size()));
+                place
+            }
             None => null_mut(),
         }
     }
@@ -249,6 +327,7 @@ unsafe impl GlobalAlloc for Global {
         match class(layout) {
             Some((size, list)) => HEAP.with(|heap| heap.give(piece, size, list)),
             None => {
+                HEAP.with(|heap| heap.single.change(piece, None));
                 // SAFETY: it was mapped with this size, and the caller gives it back.
                 unsafe { libc::munmap(piece.cast(), layout.size()) };
             }
@@ -262,9 +341,13 @@ unsafe impl GlobalAlloc for Global {
             (Some((_, old)), Some((_, new))) if old == new => return piece,
             (Some((from, _)), Some((to, _))) if HEAP.with(|heap| heap.extend(piece, from, to)) => return piece,
             (None, None) => {
-                // SAFETY: it was mapped with the old size, and the caller forgets the old place.
-                let moved = unsafe { libc::mremap(piece.cast(), layout.size(), new_size, libc::MREMAP_MAYMOVE) };
-                return if moved == libc::MAP_FAILED { null_mut() } else { moved.cast() };
+                return HEAP.with(|heap| {
+                    let moved = remap(piece, layout.size(), new_size);
+                    if !moved.is_null() {
+                        heap.single.change(piece, Some(Single { place: moved, size: new_size }));
+                    }
+                    moved
+                });
             }
             _ => {}
         }
@@ -296,7 +379,7 @@ pub fn leave() {
 pub fn start_over(message: &[u8], fds: [BorrowedFd<'_>; 2], go_on: fn(&[u8], [OwnedFd; 2]) -> !) -> ! {
     leave();
     let copy = message.to_vec();
-    HEAP.with(State::give_left_back);
+    HEAP.with(|heap| heap.give_left_back(copy.as_ptr()));
     give_stack_back();
     // SAFETY: whoever owned the descriptor until now is never reached again and does not close it.
     let fds = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) });

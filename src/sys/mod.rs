@@ -20,6 +20,7 @@ pub mod ns;
 pub mod process;
 pub mod signal;
 pub mod socket;
+pub mod stack;
 pub mod tty;
 
 use std::ffi::CString;

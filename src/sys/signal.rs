@@ -30,6 +30,44 @@ pub fn block_all() -> CallResult<()> {
     set_mask(libc::SIG_SETMASK, true)
 }
 
+/// While this lives every signal waits in its descriptor; then the mask is what it was.
+#[derive(Debug)]
+pub struct Held {
+    fd: OwnedFd,
+    before: libc::sigset_t,
+}
+
+impl Held {
+    /// Blocks every signal, and forgets those that wait already: they were meant for what came before.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new() -> CallResult<Self> {
+        let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: a null new set is allowed, and the old one has room.
+        let ret = unsafe { libc::sigprocmask(libc::SIG_SETMASK, std::ptr::null(), before.as_mut_ptr()) };
+        check(ret.into(), "sigprocmask", || "NULL")?;
+        // SAFETY: the call has filled it in.
+        let before = unsafe { before.assume_init() };
+        block_all()?;
+        let held = Self { fd: signalfd_all()?, before };
+        while next_signal(&held.fd).is_some() {}
+        Ok(held)
+    }
+
+    /// Where signals are read.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: the set is what the kernel has said; a null old set is allowed.
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut()) };
+    }
+}
+
 /// Empties the signal mask.
 ///
 /// # Errors
