@@ -258,6 +258,8 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         poststart: Vec::new(),
         poststop: Vec::new(),
         host_mounts: created.host_mounts(),
+        remover: None,
+        poststop_begun: 0,
         hooks_begun: false,
         warnings: Vec::new(),
         outside: rt::criu::plan::outside(created),
