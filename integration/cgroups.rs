@@ -331,8 +331,8 @@ fn a_refused_update_changes_nothing(ctx: &Ctx) -> Outcome {
 
 fn a_memory_limit_too_low_to_start_is_explained(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc says less");
-    let output = ctx.run(|c| c["linux"]["resources"] = json!({ "memory": { "limit": 65_536, "swap": 65_536 } }));
-    output.exits(1).refused("memory limit of 65536 bytes is too low");
+    let output = ctx.run(|c| c["linux"]["resources"] = json!({ "memory": { "limit": 16_384, "swap": 16_384 } }));
+    output.exits(1).refused("memory limit of 16384 bytes is too low");
     Pass
 }
 
