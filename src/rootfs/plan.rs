@@ -491,6 +491,9 @@ fn device_step(device: &Device, bind: bool, field: &Field, findings: &mut Findin
         findings.problem(field.key("path"), "empty; expected the full path of the device");
         return None;
     }
+    if !device.path.starts_with('/') {
+        findings.warning(field.key("path"), format!("relative path {:?}; taken as below /", device.path));
+    }
     Some(DeviceStep {
         path: InRoot::new(&device.path),
         kind,
