@@ -16,6 +16,7 @@ use crate::runner::Outcome::{self, Pass};
 tests! {
     Both { predicts_what_create_does, finds_everything_at_once, leaves_no_trace, speaks_json, a_strange_config_json_is_refused }
     Both { a_container_without_a_program_cannot_be_started, a_namespace_that_is_a_fifo_is_not_waited_for }
+    Root { limits_that_the_kernel_refuses_are_foreseen }
     Both { more_groups_than_the_kernel_takes, a_huge_passwd_costs_home_only, a_program_that_cannot_be_executed }
     User { a_user_namespace_that_is_made_is_named }
 }
@@ -344,6 +345,32 @@ fn a_strange_config_json_is_refused(ctx: &Ctx) -> Outcome {
         }
         assert!(ctx.rt(&["check", container.bundle.path()]).exits(1).stdout.contains(&text));
     }
+    Pass
+}
+
+/// All of them at once; create comes to the first one only, and says the same.
+fn limits_that_the_kernel_refuses_are_foreseen(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "check is a command of rt");
+    let rate = |major: i64| json!([{ "major": major, "minor": 511, "rate": 1 }]);
+    let mut container = ctx.container(ctx.bundle(|c| {
+        c["linux"]["resources"] = json!({
+            "cpu": { "cpus": "0,x", "mems": "99999" },
+            "blockIO": { "throttleReadBpsDevice": rate(4001), "throttleWriteIOPSDevice": rate(4002) }
+        });
+    }));
+    let output = ctx.rt(&["check", "--id", &container.id, container.bundle.path()]).exits(1);
+    let fatal: Vec<&str> = output.lines().into_iter().filter_map(|line| line.strip_prefix("fatal: ")).collect();
+    for (text, why) in [
+        ("set cpuset.cpus to \"0,x\" (linux.resources.cpu.cpus)", "(EINVAL)"),
+        ("set cpuset.mems to \"99999\" (linux.resources.cpu.mems)", "(ERANGE)"),
+        ("(linux.resources.blockIO.throttleReadBpsDevice[0])", "(ENODEV)"),
+        ("(linux.resources.blockIO.throttleWriteIOPSDevice[0])", "(ENODEV)"),
+    ] {
+        assert!(fatal.iter().any(|line| line.contains(text) && line.contains(why)), "{text} {why}: {output}");
+    }
+    let said = container.create().exits(1).stderr;
+    let (first, _) = fatal[0].rsplit_once(" [cgroups-refused]").unwrap();
+    assert!(said.contains(first), "{first}: {said}");
     Pass
 }
 

@@ -760,6 +760,7 @@ fn strange_limits(config: &mut Value, dice: &Dice, _: &World) {
         ("rdma", json!({ "mlx5_1": {} })),
         ("unified", json!({ "cgroup.max.depth": "x" })),
         ("unified", json!({ "hugetlb.nosuch": "1" })),
+        ("unified", json!({ "hugetlb.2MB.max": "x" })),
     ]);
     config["linux"]["resources"][controller] = limits;
 }
