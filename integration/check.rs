@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::config;
-use crate::ctx::{Bundle, Ctx, Output};
+use crate::ctx::{Bundle, Ctx, Output, Running};
 use crate::generate::{Dice, Recipe, World};
 use crate::runner::Outcome::{self, Pass};
 
@@ -27,7 +27,8 @@ fn predicts_what_create_does(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "check is a command of rt");
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (cases, seed) = (number("RT_CASES", 30), number("RT_SEED", 20));
-    let world = world(ctx);
+    let holder = Holder::new(ctx);
+    let world = World { holder: holder.as_ref().map(Holder::pid), ..world(ctx) };
     let (mut made, mut refused, mut failures) = (0, 0, Vec::new());
     let mut codes = BTreeMap::new();
     for case in 0..cases {
@@ -56,6 +57,24 @@ fn world(ctx: &Ctx) -> World {
         ids: subordinate(),
         folder: ctx.host_dir("host", "file", "content"),
         features: ctx.rt(&["features"]).ok().json(),
+        holder: None,
+    }
+}
+
+/// A process in namespaces of its own.
+struct Holder(Running);
+
+impl Holder {
+    fn new(ctx: &Ctx) -> Option<Self> {
+        let unshare = ["unshare", "--uts", "--ipc", "--net", "sleep", "1000000"];
+        let holder = (ctx.uid() == 0).then(|| Self(ctx.command(&unshare).spawn()))?;
+        let uts = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        ctx.wait_until("the namespaces are there", || uts(&holder.pid()).is_some_and(|there| Some(there) != uts("self")));
+        Some(holder)
+    }
+
+    fn pid(&self) -> String {
+        self.0.pid()
     }
 }
 

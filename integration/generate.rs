@@ -64,6 +64,8 @@ pub struct World {
     pub folder: String,
     /// What `rt features` lists.
     pub features: Value,
+    /// A process whose uts, ipc and network namespaces may be changed. Not everybody can make one.
+    pub holder: Option<String>,
 }
 
 impl World {
@@ -243,7 +245,9 @@ fn joined(config: &mut Value, dice: &Dice, world: &World) {
         &[("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup")],
         &[("network", "uts"), ("network", "x")],
     );
-    config::namespace(config, kind, Some(&format!("/proc/self/ns/{file}")));
+    // The host name and the parameters of a joined namespace are changed.
+    let whose = if matches!(file, "pid" | "cgroup") { None } else { world.holder.as_deref() };
+    config::namespace(config, kind, Some(&format!("/proc/{}/ns/{file}", whose.unwrap_or("self"))));
 }
 
 fn mounts(config: &mut Value, dice: &Dice, world: &World) {
