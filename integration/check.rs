@@ -5,12 +5,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::config;
 use crate::ctx::{Bundle, Ctx, Output, Running};
-use crate::generate::{Dice, Recipe, World};
+use crate::generate::{Dice, Recipe, World, own_groups};
 use crate::runner::Outcome::{self, Pass};
 
 tests! {
@@ -27,6 +28,7 @@ fn predicts_what_create_does(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "check is a command of rt");
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (cases, seed) = (number("RT_CASES", 30), number("RT_SEED", 20));
+    ctx.may_take(u32::try_from(cases).unwrap(), Duration::from_secs(1));
     let holder = Holder::new(ctx);
     let world = World { holder: holder.as_ref().map(Holder::pid), ..world(ctx) };
     let (mut made, mut refused, mut failures) = (0, 0, Vec::new());
@@ -106,7 +108,7 @@ fn try_one(ctx: &Ctx, recipe: &Recipe, world: &World) -> Result<Option<String>, 
     let id = ctx.fresh("generated");
     let result = compare(ctx, &bundle, &id);
     let _ = ctx.rt(&["delete", "--force", &id]);
-    let left = leftovers(ctx, &[&id, &format!("rt-{id}"), "rt-generated-*"], &mark);
+    let left = leftovers(ctx, &[&id, &format!("rt-{id}"), &format!("{}*", own_groups())], &mark);
     let _ = fs::remove_dir_all(&bundle.dir);
     let excerpt = || serde_json::to_string(&config).unwrap();
     match (result, left.is_empty()) {

@@ -675,8 +675,13 @@ fn program(config: &mut Value, dice: &Dice, _: &World) {
     config["process"]["args"] = json!([program, duration]);
 }
 
+/// How the names of this run's own control groups begin: another one may run at the same time.
+pub fn own_groups() -> String {
+    format!("rt-generated-by-{}-", std::process::id())
+}
+
 fn cgroups_path(config: &mut Value, dice: &Dice, _: &World) {
-    let name = format!("rt-generated-{}", dice.next());
+    let name = format!("{}{}", own_groups(), dice.next());
     config["linux"]["cgroupsPath"] =
         json!(dice.pick_or(&[format!("/{name}"), format!("/{name}/a/b"), name.clone()], &[format!("/{name}/../x")]));
 }
