@@ -5,17 +5,19 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::config;
-use crate::ctx::{Bundle, Ctx, Output};
-use crate::generate::{Dice, Recipe, World};
+use crate::ctx::{Bundle, Ctx, Output, Running};
+use crate::generate::{Dice, Recipe, World, own_groups};
 use crate::runner::Outcome::{self, Pass};
 
 tests! {
     Both { predicts_what_create_does, finds_everything_at_once, leaves_no_trace, speaks_json, a_strange_config_json_is_refused }
     Both { a_container_without_a_program_cannot_be_started, a_namespace_that_is_a_fifo_is_not_waited_for }
+    Root { limits_that_the_kernel_refuses_are_foreseen }
     Both { more_groups_than_the_kernel_takes, a_huge_passwd_costs_home_only, a_program_that_cannot_be_executed }
     User { a_user_namespace_that_is_made_is_named }
 }
@@ -26,7 +28,9 @@ fn predicts_what_create_does(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "check is a command of rt");
     let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (cases, seed) = (number("RT_CASES", 30), number("RT_SEED", 20));
-    let world = world(ctx);
+    ctx.may_take(u32::try_from(cases).unwrap(), Duration::from_secs(1));
+    let holder = Holder::new(ctx);
+    let world = World { holder: holder.as_ref().map(Holder::pid), ..world(ctx) };
     let (mut made, mut refused, mut failures) = (0, 0, Vec::new());
     let mut codes = BTreeMap::new();
     for case in 0..cases {
@@ -55,6 +59,24 @@ fn world(ctx: &Ctx) -> World {
         ids: subordinate(),
         folder: ctx.host_dir("host", "file", "content"),
         features: ctx.rt(&["features"]).ok().json(),
+        holder: None,
+    }
+}
+
+/// A process in namespaces of its own.
+struct Holder(Running);
+
+impl Holder {
+    fn new(ctx: &Ctx) -> Option<Self> {
+        let unshare = ["unshare", "--uts", "--ipc", "--net", "sleep", "1000000"];
+        let holder = (ctx.uid() == 0).then(|| Self(ctx.command(&unshare).spawn()))?;
+        let uts = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+        ctx.wait_until("the namespaces are there", || uts(&holder.pid()).is_some_and(|there| Some(there) != uts("self")));
+        Some(holder)
+    }
+
+    fn pid(&self) -> String {
+        self.0.pid()
     }
 }
 
@@ -86,7 +108,7 @@ fn try_one(ctx: &Ctx, recipe: &Recipe, world: &World) -> Result<Option<String>, 
     let id = ctx.fresh("generated");
     let result = compare(ctx, &bundle, &id);
     let _ = ctx.rt(&["delete", "--force", &id]);
-    let left = leftovers(ctx, &[&id, &format!("rt-{id}"), "rt-generated-*"], &mark);
+    let left = leftovers(ctx, &[&id, &format!("rt-{id}"), &format!("{}*", own_groups())], &mark);
     let _ = fs::remove_dir_all(&bundle.dir);
     let excerpt = || serde_json::to_string(&config).unwrap();
     match (result, left.is_empty()) {
@@ -344,6 +366,32 @@ fn a_strange_config_json_is_refused(ctx: &Ctx) -> Outcome {
         }
         assert!(ctx.rt(&["check", container.bundle.path()]).exits(1).stdout.contains(&text));
     }
+    Pass
+}
+
+/// All of them at once; create comes to the first one only, and says the same.
+fn limits_that_the_kernel_refuses_are_foreseen(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "check is a command of rt");
+    let rate = |major: i64| json!([{ "major": major, "minor": 511, "rate": 1 }]);
+    let mut container = ctx.container(ctx.bundle(|c| {
+        c["linux"]["resources"] = json!({
+            "cpu": { "cpus": "0,x", "mems": "99999" },
+            "blockIO": { "throttleReadBpsDevice": rate(4001), "throttleWriteIOPSDevice": rate(4002) }
+        });
+    }));
+    let output = ctx.rt(&["check", "--id", &container.id, container.bundle.path()]).exits(1);
+    let fatal: Vec<&str> = output.lines().into_iter().filter_map(|line| line.strip_prefix("fatal: ")).collect();
+    for (text, why) in [
+        ("set cpuset.cpus to \"0,x\" (linux.resources.cpu.cpus)", "(EINVAL)"),
+        ("set cpuset.mems to \"99999\" (linux.resources.cpu.mems)", "(ERANGE)"),
+        ("(linux.resources.blockIO.throttleReadBpsDevice[0])", "(ENODEV)"),
+        ("(linux.resources.blockIO.throttleWriteIOPSDevice[0])", "(ENODEV)"),
+    ] {
+        assert!(fatal.iter().any(|line| line.contains(text) && line.contains(why)), "{text} {why}: {output}");
+    }
+    let said = container.create().exits(1).stderr;
+    let (first, _) = fatal[0].rsplit_once(" [cgroups-refused]").unwrap();
+    assert!(said.contains(first), "{first}: {said}");
     Pass
 }
 

@@ -64,6 +64,8 @@ pub struct World {
     pub folder: String,
     /// What `rt features` lists.
     pub features: Value,
+    /// A process whose uts, ipc and network namespaces may be changed. Not everybody can make one.
+    pub holder: Option<String>,
 }
 
 impl World {
@@ -243,7 +245,9 @@ fn joined(config: &mut Value, dice: &Dice, world: &World) {
         &[("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid"), ("cgroup", "cgroup")],
         &[("network", "uts"), ("network", "x")],
     );
-    config::namespace(config, kind, Some(&format!("/proc/self/ns/{file}")));
+    // The host name and the parameters of a joined namespace are changed.
+    let whose = if matches!(file, "pid" | "cgroup") { None } else { world.holder.as_deref() };
+    config::namespace(config, kind, Some(&format!("/proc/{}/ns/{file}", whose.unwrap_or("self"))));
 }
 
 fn mounts(config: &mut Value, dice: &Dice, world: &World) {
@@ -671,8 +675,13 @@ fn program(config: &mut Value, dice: &Dice, _: &World) {
     config["process"]["args"] = json!([program, duration]);
 }
 
+/// How the names of this run's own control groups begin: another one may run at the same time.
+pub fn own_groups() -> String {
+    format!("rt-generated-by-{}-", std::process::id())
+}
+
 fn cgroups_path(config: &mut Value, dice: &Dice, _: &World) {
-    let name = format!("rt-generated-{}", dice.next());
+    let name = format!("{}{}", own_groups(), dice.next());
     config["linux"]["cgroupsPath"] =
         json!(dice.pick_or(&[format!("/{name}"), format!("/{name}/a/b"), name.clone()], &[format!("/{name}/../x")]));
 }
@@ -760,6 +769,7 @@ fn strange_limits(config: &mut Value, dice: &Dice, _: &World) {
         ("rdma", json!({ "mlx5_1": {} })),
         ("unified", json!({ "cgroup.max.depth": "x" })),
         ("unified", json!({ "hugetlb.nosuch": "1" })),
+        ("unified", json!({ "hugetlb.2MB.max": "x" })),
     ]);
     config["linux"]["resources"][controller] = limits;
 }

@@ -14,6 +14,7 @@ tests! {
         the_six_kinds_run_in_order,
         hooks_of_a_kind_run_in_the_order_of_the_list,
         host_hooks_receive_the_state,
+        hooks_find_the_names_and_mounts_of_the_container,
         poststop_receives_a_stopped_state,
         the_environment_is_exactly_the_configured_one,
         the_environment_is_empty_by_default,
@@ -77,6 +78,34 @@ fn the_six_kinds_run_in_order(ctx: &Ctx) -> Outcome {
     assert_ne!(so_far().last().unwrap(), "poststop");
     container.delete().ok();
     assert_eq!(so_far().last().unwrap(), "poststop");
+    Pass
+}
+
+/// config.md, "Prestart", "CreateRuntime Hooks": the environment has been created according to the configuration. What is left for later
+/// is what hooks may still have to reach: parameters of network devices that they bring, masks, and a read-only root.
+fn hooks_find_the_names_and_mounts_of_the_container(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 sets the names after them");
+    let (outside, inside) = (ctx.path("outside"), ctx.path("inside"));
+    ctx.create(|c| {
+        c["hostname"] = json!("by-config");
+        let pid = "$(grep -o '\"pid\": *[0-9]*' | grep -o '[0-9]*')";
+        hooks(
+            c,
+            "createRuntime",
+            &[&format!(
+                "pid={pid}; nsenter -t $pid -u hostname > {outside}; grep -c rootfs/dev/mqueue /proc/$pid/mountinfo >> {outside}"
+            )],
+        );
+        hooks(
+            c,
+            "createContainer",
+            &[&format!("hostname > {inside}; grep -c rootfs/dev/mqueue /proc/self/mountinfo >> {inside}")],
+        );
+    });
+    assert_eq!(read(inside.as_ref()), "by-config\n1\n");
+    if ctx.uid() == 0 {
+        assert_eq!(read(outside.as_ref()), "by-config\n1\n");
+    }
     Pass
 }
 

@@ -5,7 +5,7 @@ use std::fs::read_link;
 use serde_json::json;
 
 use crate::config::{self, id_map};
-use crate::ctx::{Container, Ctx};
+use crate::ctx::{Container, Ctx, read};
 use crate::runner::Outcome::{self, Pass};
 
 tests! {
@@ -23,6 +23,7 @@ tests! {
         hostname_without_a_uts_namespace_is_refused,
     }
     Root {
+        the_host_s_own_names_and_parameters_are_left_alone,
         each_joined_by_path_is_the_owner_s,
         a_pod_member_shares_the_sandbox_s_namespaces,
         a_joined_pid_namespace_sees_its_owner,
@@ -128,6 +129,31 @@ fn a_missing_path_is_refused(ctx: &Ctx) -> Outcome {
 fn a_duplicate_is_refused(ctx: &Ctx) -> Outcome {
     let duplicate = json!({ "type": "uts" });
     ctx.run(|c| c["linux"]["namespaces"].as_array_mut().unwrap().push(duplicate)).exits(1);
+    Pass
+}
+
+/// Naming the host's namespace is no better than having none.
+fn the_host_s_own_names_and_parameters_are_left_alone(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "runc 1.1.5 looks at the network only");
+    let name = read("/proc/sys/kernel/hostname".as_ref());
+    for (kind, file, key, value) in [
+        ("uts", "uts", "hostname", json!("changed-by-a-container")),
+        ("network", "net", "linux.sysctl[\"net.core.somaxconn\"]", json!({ "net.core.somaxconn": "77" })),
+    ] {
+        let path = format!("/proc/self/ns/{file}");
+        let mut container = ctx.container(ctx.bundle(|c| {
+            c.as_object_mut().unwrap().remove("hostname");
+            config::namespace(c, kind, Some(&path));
+            match kind {
+                "uts" => c[key] = value,
+                _ => c["linux"]["sysctl"] = value,
+            }
+        }));
+        let text = format!("it is the {kind} namespace of the host, which {key} would change; expected another one");
+        assert!(ctx.rt(&["check", container.bundle.path()]).exits(1).stdout.contains(&text), "{text}");
+        container.create().exits(1).refused(&text);
+    }
+    assert_eq!(read("/proc/sys/kernel/hostname".as_ref()), name);
     Pass
 }
 

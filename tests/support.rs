@@ -197,6 +197,7 @@ const REQUIRED: &[&str] = &[
     "linux.resources.blockIO.*[].major",
     "linux.resources.blockIO.*[].minor",
     "linux.resources.blockIO.*[].rate",
+    "linux.resources.devices[].allow",
     "linux.resources.hugepageLimits[].limit",
     "linux.resources.hugepageLimits[].pageSize",
     "linux.resources.network.priorities[].name",

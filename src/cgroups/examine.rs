@@ -18,6 +18,8 @@ use crate::sys::{CallError, CallResult};
 struct Beside<'a> {
     /// There is a limit on memory.
     memory: bool,
+    /// The period of quotas.
+    period: Option<&'a str>,
     /// The period of realtime processes.
     realtime_period: Option<&'a str>,
 }
@@ -33,7 +35,11 @@ impl Survey {
         }
         let writes = || plan.steps.iter().filter_map(|planned| Some((planned, planned.step.as_write()?)));
         let value = |file: &str| writes().find(|(_, write)| write.file == file).map(|(_, write)| write.value.as_str());
-        let beside = Beside { memory: value("memory.limit_in_bytes").is_some(), realtime_period: value("cpu.rt_period_us") };
+        let beside = Beside {
+            memory: value("memory.limit_in_bytes").is_some(),
+            period: value("cpu.cfs_period_us"),
+            realtime_period: value("cpu.rt_period_us"),
+        };
         let looked = writes().map(|(planned, write)| self.write(write, planned, &beside));
         looked.filter_map(Result::err).collect()
     }
@@ -100,6 +106,7 @@ fn refusal(above: &Dir, write: &Write, recorded: &Recorded, beside: &Beside<'_>)
         "memory.memsw.limit_in_bytes" if !beside.memory && !write.value.starts_with('-') => Some(libc::EINVAL),
         "io.max" => device_refusal(&write.value),
         file if file.starts_with("blkio.throttle.") => device_refusal(&write.value),
+        "cpu.cfs_quota_us" => quota_refusal(above, &write.value, recorded, beside),
         "cpu.rt_runtime_us" => realtime_refusal(above, &write.value, recorded, beside),
         "net_prio.ifpriomap" => {
             let name = write.value.split(' ').next()?;
@@ -115,23 +122,50 @@ fn device_refusal(value: &str) -> Option<i32> {
     (std::fs::metadata(&disk).is_err() || disk.join("partition").exists()).then_some(libc::ENODEV)
 }
 
+/// A part of each period, as the kernel counts it; without end if negative (`to_ratio()` of kernel/sched/core.c).
+fn share(time: i64, period: i64) -> i128 {
+    if time < 0 { i128::MAX } else { (i128::from(time) << 20) / i128::from(period.max(1)) }
+}
+
+fn number(text: &str) -> Option<i64> {
+    text.trim().parse().ok()
+}
+
+/// What two files of a group say.
+fn share_of(dir: &Dir, time: &str, period: &str) -> Option<i128> {
+    Some(share(number(&dir.read(time).ok()?)?, number(&dir.read(period).ok()?)?))
+}
+
+/// In version 1 no group has a larger part of the processors' time than one above it (`tg_cfs_schedulable_down()` of kernel/sched).
+fn quota_refusal(above: &Dir, quota: &str, recorded: &Recorded, beside: &Beside<'_>) -> Option<i32> {
+    let (time, period) = ("cpu.cfs_quota_us", "cpu.cfs_period_us");
+    let own = if recorded.ours { None } else { above.read(period).ok() };
+    let own = own.as_deref().and_then(number).unwrap_or(100_000);
+    let wanted = number(quota).filter(|quota| *quota >= 0)?;
+    let wanted = share(wanted, beside.period.map_or(Some(own), number)?);
+    let container = recorded.place.directory();
+    let groups = above.path().ancestors().take_while(|path| path.starts_with(&recorded.place.mount));
+    let groups = groups.filter(|path| **path != container).filter_map(|path| Dir::open(path.to_path_buf()).ok());
+    let least = groups.filter_map(|dir| share_of(&dir, time, period)).min()?;
+    (wanted > least).then_some(libc::EINVAL)
+}
+
 /// The groups of a directory together have no larger share of the time for realtime processes than it has itself, which is none in a new
 /// one, nor one of them than all processes of the machine (sched(7); `tg_rt_schedulable()` of kernel/sched/rt.c).
 fn realtime_refusal(above: &Dir, runtime: &str, recorded: &Recorded, beside: &Beside<'_>) -> Option<i32> {
-    let number = |text: &str| text.trim().parse::<i64>().ok();
-    let share =
-        |runtime: i64, period: i64| if runtime < 0 { 1 << 20 } else { (i128::from(runtime) << 20) / i128::from(period.max(1)) };
-    let of = |dir: &Dir| Some(share(number(&dir.read("cpu.rt_runtime_us").ok()?)?, number(&dir.read("cpu.rt_period_us").ok()?)?));
+    let of = |dir: &Dir| share_of(dir, "cpu.rt_runtime_us", "cpu.rt_period_us");
     let global = |name: &str| number(&std::fs::read_to_string(Path::new("/proc/sys/kernel").join(name)).ok()?);
-    let (most, most_of) = (global("sched_rt_runtime_us")?, global("sched_rt_period_us")?);
-    let wanted = share(number(runtime)?, beside.realtime_period.map_or(Some(most_of), number)?);
+    let (most, period) = (global("sched_rt_runtime_us")?, global("sched_rt_period_us")?);
+    let wanted = share(number(runtime)?, beside.realtime_period.map_or(Some(period), number)?);
     if wanted == 0 {
         return None;
     }
-    let others: i128 = above.children().ok()?.iter().filter_map(of).sum();
-    let taken = if recorded.ours { others + wanted } else { wanted };
-    let offered = if recorded.parents.is_empty() { of(above)? } else { 0 };
-    (wanted > share(most, most_of) || taken > offered).then_some(libc::EINVAL)
+    // Of a group that is there already, only the share above it is looked at, not those of the groups beside it.
+    let (parent, others) =
+        if recorded.ours { (None, above.children().ok()?) } else { (Dir::open(above.path().parent()?.into()).ok(), Vec::new()) };
+    let taken = others.iter().filter_map(of).fold(wanted, i128::saturating_add);
+    let offered = if recorded.parents.is_empty() { of(parent.as_ref().unwrap_or(above))? } else { 0 };
+    (wanted > share(most, period) || taken > offered).then_some(libc::EINVAL)
 }
 
 /// The deepest directory that exists, the container's own or one above it.

@@ -106,7 +106,7 @@ fn make_rootless(config: &mut Value) {
         if mount["destination"] == "/sys" {
             *mount = json!({"destination": "/sys", "type": "none", "source": "/sys",
                             "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
-        } else if let Some(options) = mount["options"].as_array_mut() {
+        } else if let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) {
             // The group tty is not mapped.
             options.retain(|option| !option.as_str().is_some_and(|text| text.starts_with("gid=") || text.starts_with("uid=")));
         }
@@ -140,6 +140,8 @@ mod tests {
         assert_eq!(findings(default_config(), &Host::fixture()), Findings::default());
         let mut rootless = default_config();
         make_rootless(&mut rootless);
+        // The schema knows no null.
+        assert!(!rootless.to_string().contains("null"), "{rootless:#}");
         rootless["linux"]["uidMappings"][0]["hostID"] = json!(1000);
         rootless["linux"]["gidMappings"][0]["hostID"] = json!(1000);
         assert_eq!(findings(rootless, &Host::fixture_rootless()).problems, []);

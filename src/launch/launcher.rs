@@ -278,7 +278,11 @@ impl Walk<'_> {
                 Ok(())
             }
             LauncherStep::OpenNamespace { kind, path } => {
-                self.launch.handles.namespaces.insert(*kind, join::open(*kind, path)?);
+                let namespace = join::open(*kind, path)?;
+                if let Some(origin) = self.launch.plan.sets_in(*kind) {
+                    join::check_foreign(*kind, &namespace, origin, &self.launch.handles.procfs)?;
+                }
+                self.launch.handles.namespaces.insert(*kind, namespace);
                 Ok(())
             }
             LauncherStep::ConnectConsole { path } => {

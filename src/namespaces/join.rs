@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::error::{Doing, Failure};
+use crate::plan::Origin;
 use crate::procfs::ProcFs;
 use crate::sys::process::{self, CloneArgs, Cloned};
 use crate::sys::{At, cred, fs, net, ns};
@@ -28,6 +29,20 @@ pub fn open(kind: Kind, path: &Path) -> Result<OwnedFd, Failure> {
     let found = found.ok().and_then(|flag| Kind::all().find(|kind| kind.flag() == flag));
     let what = found.map_or_else(|| "something that is not a namespace".to_owned(), |kind| format!("a {kind} namespace"));
     Err(Failure::because(format!("expected a {kind} namespace at {}, found {what}", path.display())))
+}
+
+/// Refuses the namespace that this command is in itself, for a container that changes its namespace: without one in the config
+/// that is refused as well.
+///
+/// # Errors
+/// The kernel's, or that it is our own.
+pub fn check_foreign(kind: Kind, namespace: &OwnedFd, origin: &Origin, procfs: &ProcFs) -> Result<(), Failure> {
+    let own = procfs.open_namespace(&format!("self/ns/{}", kind.proc_name()))?;
+    let (own, there) = (fs::fstat(&own)?, fs::fstat(namespace)?);
+    if (own.dev, own.ino) != (there.dev, there.ino) {
+        return Ok(());
+    }
+    Err(Failure::because(format!("it is the {kind} namespace of the host, which {origin} would change; expected another one")))
 }
 
 /// What the steps of a process work on.

@@ -40,16 +40,23 @@ fn version(version: Option<&str>, findings: &mut Findings) {
             findings.warning(field, text);
         }
         Some(_) => findings.problem(field, format!("version {version:?} is not supported; expected 1.x")),
-        None => findings.problem(field, format!("version {version:?}: expected three numbers, such as 1.3.0")),
+        None => findings.problem(field, format!("version {version:?}: expected one of SemVer 2.0.0, such as 1.3.0")),
     }
 }
 
-/// Major and minor number of a version, whose three numbers may be followed by more after a `-` or `+`.
+/// Major and minor number of a version in the format of SemVer 2.0.0: three numbers, `-` and names of a pre-release, `+` and names of a build.
 fn parse(version: &str) -> Option<(u32, u32)> {
-    let numbers = version.split(['-', '+']).next()?;
-    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    let (version, build) = version.split_once('+').map_or((version, None), |(rest, build)| (rest, Some(build)));
+    let (numbers, release) = version.split_once('-').map_or((version, None), |(rest, release)| (rest, Some(release)));
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_no_zeros_before = |text: &str| text == "0" || !text.starts_with('0');
+    let is_name = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let released = |text: &str| is_name(text) && (!is_number(text) || has_no_zeros_before(text));
+    let good =
+        build.is_none_or(|names| names.split('.').all(is_name)) && release.is_none_or(|names| names.split('.').all(released));
+    let number = |text: &str| (is_number(text) && has_no_zeros_before(text)).then(|| text.parse().ok()).flatten();
     match numbers.split('.').map(number).collect::<Option<Vec<u32>>>()?[..] {
-        [major, minor, _] => Some((major, minor)),
+        [major, minor, _] if good => Some((major, minor)),
         _ => None,
     }
 }
@@ -71,6 +78,13 @@ mod tests {
             ("1.+3.0", None),
             ("", None),
             ("v1.0.0", None),
+            ("1.0.0-rc.1+build.007", Some((1, 0))),
+            ("1.0.0-0a-b", Some((1, 0))),
+            ("01.0.0", None),
+            ("1.0.0-01", None),
+            ("1.0.0-", None),
+            ("1.0.0-a..b", None),
+            ("1.0.0+a_b", None),
         ] {
             assert_eq!(parse(text), numbers, "{text}");
         }

@@ -416,6 +416,20 @@ impl Plan {
         self.init.iter().any(|planned| planned.step == InitStep::AwaitStart(StartSignal::Link))
     }
 
+    /// What asks for the first change that is made to a namespace of this kind, by name: a host name, or a kernel parameter.
+    pub fn sets_in(&self, kind: Kind) -> Option<&Origin> {
+        let sets = |step: &InitStep| match step {
+            InitStep::Rootfs(RootfsStep::Hostname(_) | RootfsStep::Domainname(_)) => kind == Kind::Uts,
+            InitStep::Rootfs(RootfsStep::Sysctl { path, .. }) => crate::rootfs::sysctl::namespace(path) == Some(kind),
+            _ => false,
+        };
+        let asks = |planned: &&Planned<InitStep>| match &planned.step {
+            InitStep::Rehearsed { planned, .. } => sets(planned),
+            step => sets(step),
+        };
+        self.init.iter().find(asks).map(|planned| &planned.origin)
+    }
+
     /// The mounts that end up in the caller's own mount namespace, the last one first: there are some if the container has none.
     pub fn host_mounts(&self) -> Vec<PathBuf> {
         let below = |path: &crate::rootfs::InRoot| self.rootfs.join(path.as_path().strip_prefix("/").unwrap_or(path.as_path()));

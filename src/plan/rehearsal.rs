@@ -7,6 +7,7 @@
 use serde::Serialize;
 
 use crate::cgroups::Facts;
+use crate::cgroups::steps::Write;
 use crate::error::Problem;
 use crate::launch::protocol::ToInit;
 use crate::namespaces::{Kind, NamespaceStep};
@@ -88,6 +89,7 @@ pub fn rehearsal(plan: &Plan, facts: &Facts) -> Result<Rehearsal, Problem> {
     let mut maker = Maker { joined, moved, notifies, facts, made: Vec::new(), untried: Vec::new(), altered: Vec::new() };
     let mut plan = plan.clone();
     plan.rehearsal = true;
+    maker.limits(&plan);
     plan.launcher.iter_mut().for_each(|planned| maker.launcher(planned));
     plan.init.iter_mut().for_each(|planned| maker.init(planned));
     if !own_mounts {
@@ -140,6 +142,25 @@ struct Maker<'a> {
 }
 
 impl Maker<'_> {
+    /// Limits that are not looked at: those that systemd would set as well, and what only the kernel understands.
+    fn limits(&mut self, plan: &Plan) {
+        let writes = || plan.cgroup.steps.iter().filter_map(|planned| Some((planned, planned.step.as_write()?)));
+        if let Some(unit) = &plan.cgroup.unit {
+            if writes().next().is_some() || !unit.properties.is_empty() {
+                self.leave_out(&Origin::Flag("--systemd-cgroup"), "the unit was not made: its limits were not tried");
+            }
+            return;
+        }
+        let unknown = writes().filter(|(planned, write)| is_unified(&planned.origin) && !is_plain(write));
+        for (planned, write) in unknown {
+            let text = format!(
+                "{} was not set: what it takes is for the kernel to say, and {:?} may be something else",
+                write.file, write.value
+            );
+            self.leave_out(&planned.origin, text);
+        }
+    }
+
     fn launcher(&mut self, planned: &mut Planned<LauncherStep>) {
         let instead = match &planned.step {
             LauncherStep::MakeFilesystem { kind, .. } if !harmless(kind) => Instead::Nothing,
@@ -268,6 +289,18 @@ impl Maker<'_> {
         };
         self.untried.push(Problem::new(field, text));
     }
+}
+
+fn is_unified(origin: &Origin) -> bool {
+    matches!(origin, Origin::Config(field) if field.to_string().starts_with("linux.resources.unified"))
+}
+
+/// A limit as a number, or none, in a file that takes these (Documentation/admin-guide/cgroup-v2.rst).
+fn is_plain(write: &Write) -> bool {
+    let of_numbers = ["memory.", "hugetlb.", "pids."].iter().any(|controller| write.file.starts_with(controller))
+        && [".max", ".high", ".low", ".min"].iter().any(|end| write.file.ends_with(end));
+    let is_number = !write.value.is_empty() && write.value.len() < 20 && write.value.bytes().all(|byte| byte.is_ascii_digit());
+    of_numbers && (write.value == "max" || is_number)
 }
 
 fn harmless(kind: &MountKind) -> bool {

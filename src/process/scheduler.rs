@@ -49,6 +49,10 @@ pub fn plan(config: &Scheduler, field: &Field, findings: &mut Findings) -> Optio
         findings.problem(field.key("priority"), format!("{priority}: expected a number from 0 on"));
         return None;
     };
+    // The kernel would take the nearest one (sched_setattr(2)).
+    if let Some(nice) = config.nice.filter(|nice| !(-20..=19).contains(nice)) {
+        findings.problem(field.key("nice"), format!("{nice}: expected -20 to 19"));
+    }
     let budget = budget(config, *policy, field, findings);
     Some(SchedAttr {
         size: u32::try_from(size_of::<SchedAttr>()).unwrap_or(0),

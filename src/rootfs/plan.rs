@@ -98,6 +98,8 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> RootfsPlan {
     } else if !input.linux.devices.is_empty() {
         findings.warning(Field::new("linux.devices"), "left out: a bind mount brings a /dev that is complete");
     }
+    // Hooks find the container as it is configured, but for what they may still have to reach.
+    names(input, build, findings);
     let enter = &mut result.enter;
     if own_mounts {
         paths(input.linux, enter, findings);
@@ -107,7 +109,7 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> RootfsPlan {
     } else {
         without_own_mounts(input, findings);
     }
-    names(input, enter, findings);
+    // After the hooks: they may bring the network device that a parameter is about.
     sysctls(input, enter, findings);
     enter.push(switch(input, own_mounts));
     if let Some(word) = input.linux.rootfs_propagation.as_deref().filter(|word| !word.is_empty()) {
@@ -490,6 +492,9 @@ fn device_step(device: &Device, bind: bool, field: &Field, findings: &mut Findin
     if device.path.is_empty() {
         findings.problem(field.key("path"), "empty; expected the full path of the device");
         return None;
+    }
+    if !device.path.starts_with('/') {
+        findings.warning(field.key("path"), format!("relative path {:?}; taken as below /", device.path));
     }
     Some(DeviceStep {
         path: InRoot::new(&device.path),

@@ -144,6 +144,9 @@ struct Keys {
 const DEFAULT: Keys = Keys { action: "defaultAction", errno: "defaultErrnoRet" };
 const OWN: Keys = Keys { action: "action", errno: "errnoRet" };
 
+/// `MAX_ERRNO` of linux/err.h: the kernel makes it of every greater one.
+const MOST_ERRNO: u32 = 4095;
+
 /// The value of an action. The error number (of `TRACE`: the message for the tracer) is `EPERM` if absent; for an action
 /// that takes none the specification demands an error.
 fn action(name: &str, errno: Option<u32>, keys: &Keys, field: &Field, findings: &mut Findings) -> Option<u32> {
@@ -159,11 +162,13 @@ fn action(name: &str, errno: Option<u32>, keys: &Keys, field: &Field, findings: 
             findings.problem(field.key(keys.errno), text);
             None
         }
-        Some(errno) if errno > libc::SECCOMP_RET_DATA => {
-            findings.problem(field.key(keys.errno), format!("expected at most 65535, there is {errno}"));
-            None
+        Some(errno) => {
+            let most = if *value == libc::SECCOMP_RET_ERRNO { MOST_ERRNO } else { libc::SECCOMP_RET_DATA };
+            if errno > most {
+                findings.problem(field.key(keys.errno), format!("expected at most {most}, there is {errno}"));
+            }
+            (errno <= most).then_some(value | errno)
         }
-        Some(errno) => Some(value | errno),
     }
 }
 
@@ -359,7 +364,7 @@ mod tests {
             [
                 "linux.seccomp.defaultErrnoRet: expected nothing, because SCMP_ACT_ALLOW does not take an error number, there is 1",
                 "linux.seccomp.syscalls[0].errnoRet: expected nothing, because SCMP_ACT_KILL does not take an error number, there is 1",
-                "linux.seccomp.syscalls[1].errnoRet: expected at most 65535, there is 70000",
+                "linux.seccomp.syscalls[1].errnoRet: expected at most 4095, there is 70000",
             ]
         );
     }

@@ -3,6 +3,7 @@
 mod field;
 pub mod load;
 mod locate;
+mod object;
 mod types;
 
 pub use field::Field;

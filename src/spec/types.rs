@@ -9,7 +9,9 @@
 #![allow(missing_docs, reason = "the names and meanings are those of runtime-spec's config.md and config-linux.md")]
 
 use indexmap::IndexMap;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::object::Object;
 
 /// An object of string values in document order.
 pub type StringMap = IndexMap<String, String>;
@@ -34,8 +36,20 @@ macro_rules! spec_struct {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-        #[serde(rename_all = "camelCase")]
+        #[serde(rename_all = "camelCase", remote = "Self")]
         pub struct $name { $($(#[$field_meta])* pub $field: $type,)* }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, serializer)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::deserialize(Object(deserializer))
+            }
+        }
     };
 }
 
@@ -381,7 +395,6 @@ Resources {
 
 spec_struct! {
 DeviceRule {
-    #[serde(default, deserialize_with = "or_default")]
     allow: bool,
     #[serde(default)]
     r#type: Option<String>,
