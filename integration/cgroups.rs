@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::config;
 use crate::ctx::{Container, Ctx, read};
+use crate::hierarchy::version;
 use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
@@ -28,6 +29,7 @@ tests! {
         nothing_is_left_after_a_failed_create,
         sub_cgroups_made_inside_are_removed,
         a_path_is_usable_again_at_once,
+        a_pids_limit_of_0_leaves_the_first_process_alone,
         the_cgroup_mount_shows_the_container_s_own,
         a_memory_limit_that_is_text_is_refused,
         pause_stops_and_resume_continues,
@@ -254,6 +256,25 @@ fn a_path_is_usable_again_at_once(ctx: &Ctx) -> Outcome {
         assert_eq!(value("pids", &path, "pids.max", "pids.max"), expected);
         ctx.rt(&["delete", "--force", &container.id]).ok();
     }
+    Pass
+}
+
+/// "`0` is a valid limit value [...] and SHOULD be treated as such" (runtime-spec, "PIDs"): there is the first process, and no other one.
+fn a_pids_limit_of_0_leaves_the_first_process_alone(ctx: &Ctx) -> Outcome {
+    if version("pids").is_none() {
+        return Skip("no controller pids".to_owned());
+    }
+    needs_rt!(ctx, "the others take 0 for none");
+    let path = ctx.fresh("/rt-none");
+    let container = limited(ctx, &path, json!({ "pids": { "limit": 0 } }));
+    container.start().ok();
+    assert_eq!(value("pids", &path, "pids.max", "pids.max"), "0");
+    container.exec(&[], &["true"]).exits(255).refused("the container's pids limit of 0");
+    ctx.run(|c| {
+        config::shell(c, "/bin/true; echo not reached");
+        c["linux"]["resources"] = json!({ "pids": { "limit": 0 } });
+    })
+    .refused("can't fork");
     Pass
 }
 

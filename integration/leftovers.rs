@@ -31,6 +31,10 @@ tests! {
         an_exec_into_a_frozen_container_waits_in_version_2,
         an_exec_into_a_frozen_container_waits_in_version_1,
         what_is_frozen_above_is_killed_in_version_2,
+        threads_of_a_container_are_killed_in_version_2,
+        what_is_frozen_below_is_killed,
+        what_is_frozen_below_is_killed_in_version_2,
+        what_is_frozen_below_is_killed_in_version_1,
         what_cannot_be_killed_is_not_waited_for_forever,
         a_foreign_cgroup_stays,
         a_foreign_cgroup_stays_in_version_2,
@@ -253,6 +257,64 @@ fn what_is_frozen_above_is_killed_in_version_2(ctx: &Ctx) -> Outcome {
         std::fs::write(folder("cgroup", &above).join("cgroup.freeze"), "1").unwrap();
         ctx.rt(&["delete", "--force", &container.id]).ok();
         std::fs::remove_dir(folder("cgroup", &above)).unwrap();
+        Pass
+    })
+}
+
+/// A cgroup below the container's own that is frozen by itself, three levels deep.
+fn frozen_below(ctx: &Ctx) -> Outcome {
+    let path = ctx.fresh("/rt-chill");
+    let container = ctx.running(|c| {
+        config::shell(c, "sleep 1000 & sleep 1000");
+        c["linux"]["cgroupsPath"] = json!(path);
+    });
+    let top = folder("freezer", &path);
+    let deep = top.join("a/b/c");
+    std::fs::create_dir_all(&deep).unwrap();
+    let listed = || read(&top.join("cgroup.procs")).lines().last().unwrap_or_default().to_owned();
+    ctx.wait_until("it has a child", || listed() != container.pid().to_string());
+    std::fs::write(deep.join("cgroup.procs"), listed()).unwrap();
+    let (file, word) = if version("freezer") == Some(Version::V1) { ("freezer.state", "FROZEN") } else { ("cgroup.freeze", "1") };
+    std::fs::write(deep.join(file), word).unwrap();
+    let began = Instant::now();
+    ctx.rt(&["delete", "--force", &container.id]).ok();
+    assert!(began.elapsed() < Duration::from_secs(5) * slowness(), "{:?}", began.elapsed());
+    assert_eq!(everywhere(&path), Vec::<PathBuf>::new());
+    Pass
+}
+
+fn what_is_frozen_below_is_killed(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others wait for it");
+    frozen_below(ctx)
+}
+
+fn what_is_frozen_below_is_killed_in_version_2(ctx: &Ctx) -> Outcome {
+    in_pure_view(ctx, frozen_below)
+}
+
+fn what_is_frozen_below_is_killed_in_version_1(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "the others wait for it");
+    in_version_1_view(ctx, frozen_below)
+}
+
+/// Threads of the container are in cgroups of their own: these have no list of processes, and nothing to be killed by itself.
+fn threads_of_a_container_are_killed_in_version_2(ctx: &Ctx) -> Outcome {
+    in_pure_view(ctx, |ctx| {
+        let path = ctx.fresh("/rt-threads");
+        let container = limited(ctx, &path, json!({}));
+        container.start().ok();
+        let top = folder("cgroup", &path);
+        for (inner, is_frozen) in [("one", false), ("one/deep", true)] {
+            std::fs::create_dir(top.join(inner)).unwrap();
+            std::fs::write(top.join(inner).join("cgroup.type"), "threaded").unwrap();
+            std::fs::write(top.join(inner).join("cgroup.threads"), container.pid().to_string()).unwrap();
+            if is_frozen {
+                std::fs::write(top.join(inner).join("cgroup.freeze"), "1").unwrap();
+            }
+        }
+        assert!(container.exec(&[], &["true"]).code != 255 || !ctx.is_rt(), "exec finds a place");
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+        assert_eq!(everywhere(&path), Vec::<PathBuf>::new());
         Pass
     })
 }

@@ -314,6 +314,12 @@ fn a_list_that_only_denies_is_no_wish(ctx: &Ctx) -> Outcome {
     let output = update(ctx, &container, &[], &json!({ "devices": [nothing], "pids": { "limit": 50 } })).ok();
     assert!(output.stderr.contains("linux.resources.devices: not applied: a list that only denies"), "{output}");
     assert_eq!(tried(&container), "w+");
+    // Least of all where everything is allowed.
+    let everything = json!({ "devices": [{ "allow": true, "access": "rwm" }] });
+    let wide = ctx.running(|c| c["linux"]["resources"] = everything);
+    let nothing: Value = serde_json::from_str(NOTHING).unwrap();
+    update(ctx, &wide, &[], &json!({ "devices": [nothing] })).ok();
+    assert!(wide.sh("mknod /tmp/other c 200 200; ( : < /tmp/other ) 2>&1 || true").contains("No such device"));
     Pass
 }
 

@@ -69,6 +69,13 @@ impl Cgroup {
         self.v2().map(AsFd::as_fd)
     }
 
+    /// True if a limit of 0 processes keeps any from being born in it. One may be moved into it all the same ("organisational operations
+    /// are not blocked by cgroup policies": the kernel's cgroup-v2.rst, "PID").
+    pub fn refuses_births(&self) -> bool {
+        let dir = self.v1("pids").or_else(|| self.v2());
+        dir.is_some_and(|dir| dir.read_if_present("pids.max").is_ok_and(|limit| limit.is_some_and(|limit| limit.trim() == "0")))
+    }
+
     /// Moves a process into the version 2 directory, if there is one.
     ///
     /// # Errors

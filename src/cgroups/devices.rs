@@ -165,7 +165,7 @@ pub struct Change {
 /// Plans other rules for a container that exists, in place of those that it was made with or was given last.
 ///
 /// A list that denies everything and allows nothing is what some engines send with every change of limits, by habit: it is not
-/// taken for a wish.
+/// taken for a wish, least of all where the rules in force are wider: a privileged container would lose its devices when it gets memory.
 pub fn plan_change(
     rules: &[DeviceRule],
     recorded: &[DeviceRule],

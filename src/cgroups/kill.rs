@@ -8,6 +8,7 @@ use super::cgroup::Cgroup;
 use super::dir::{Dir, is_gone};
 use super::steps::Version;
 use crate::error::{Doing, Failure};
+use crate::sys::CallResult;
 use crate::sys::process::{pidfd_open, pidfd_send_signal, poll};
 
 /// How long to wait for killed processes to leave.
@@ -118,12 +119,9 @@ impl Cgroup {
         self.processes().is_ok_and(|pids| pids.contains(&own_pid()))
     }
 
-    /// The freezer of version 1 holds even the killed.
+    /// The freezer of version 1 holds even the killed, and a group that was frozen by itself stays so when the one above is thawed.
     fn thaw_v1(&self) -> Result<(), Failure> {
-        self.v1("freezer").map_or(Ok(()), |dir| match dir.write("freezer.state", "THAWED") {
-            Err(error) if is_gone(&error) => Ok(()),
-            other => other.doing(|| "thaw the killed processes"),
-        })
+        self.v1("freezer").map_or(Ok(()), |dir| thaw_below(dir).doing(|| "thaw the killed processes"))
     }
 
     /// Rounds of killing until nobody is left. Whoever has got the signal is given the time to die before there is another round, which
@@ -159,6 +157,7 @@ impl Cgroup {
         if held {
             self.thaw()?;
         }
+        self.thaw_v1()?;
         sent
     }
 
@@ -220,6 +219,14 @@ fn late() -> Failure {
 
 fn has_ended(pidfd: BorrowedFd<'_>, patience: Duration) -> Result<bool, Failure> {
     Ok(poll(&[(pidfd, false)], Some(patience))?[0].readable)
+}
+
+fn thaw_below(dir: &Dir) -> CallResult<()> {
+    match dir.write("freezer.state", "THAWED") {
+        Err(error) if is_gone(&error) => return Ok(()),
+        other => other?,
+    }
+    dir.children()?.iter().try_for_each(thaw_below)
 }
 
 /// From the top down: what is below is bounded by what is above. A file that is not there, or does not take the value, is left.

@@ -19,7 +19,8 @@ use super::{Globals, parse_id};
 /// Change the limits of a container
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct Args {
-    /// Limits as JSON in the form of linux.resources: a file, or - for standard input
+    /// Limits as JSON in the form of linux.resources: a file, or - for standard input. Device rules replace those in force, but a list that
+    /// only denies everything is not applied
     #[arg(short, long, value_name = "FILE")]
     resources: Option<PathBuf>,
     /// Block I/O weight

@@ -238,6 +238,10 @@ impl Walk<'_> {
         if dead { child.wait().ok() } else { None }
     }
 
+    fn refuses_births(&self) -> bool {
+        self.launch.cgroup.as_ref().is_some_and(Cgroup::refuses_births)
+    }
+
     fn oom_kills(&self) -> u64 {
         self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0)
     }
@@ -450,8 +454,13 @@ impl Walk<'_> {
         if let Some(nested) = &nested {
             made = self.clone_once(inside, &CloneArgs { flags, cgroup: Some(nested.as_fd()) });
         }
-        if made.as_ref().is_err_and(|failure| failure.is(libc::EACCES)) && self.born_in_cgroup {
-            // The caller may not write to the cgroup that both have in common. It is moved by somebody who may.
+        // The caller may not write to the cgroup that both have in common, and it is moved by somebody who may. Or nobody may be born there
+        // (`pids.limit` 0), and the first process is moved, which no limit forbids; exec has to keep to the limit.
+        let may_be_moved = |failure: &Failure| {
+            let is_first = self.launch.directory.is_some() && !bridge;
+            failure.is(libc::EACCES) || (failure.is(libc::EAGAIN) && is_first && self.refuses_births())
+        };
+        if self.born_in_cgroup && made.as_ref().is_err_and(may_be_moved) {
             self.born_in_cgroup = false;
             made = self.clone_once(inside, &CloneArgs { flags, cgroup: None });
         }
@@ -688,6 +697,9 @@ fn too_little_memory(cgroup: &Cgroup) -> String {
 }
 
 fn too_few_processes(failure: Failure, cgroup: &Cgroup) -> Failure {
+    if cgroup.refuses_births() {
+        return failure.hint("the container's pids limit of 0 lets no process be made in it");
+    }
     let Ok(stats) = cgroup.stats() else { return failure };
     // A limit of 0 is none in the figures.
     if stats.pids.limit == 0 || stats.pids.current < stats.pids.limit {
