@@ -21,12 +21,12 @@ from conmon import Conmon
 from containerd import Ctr
 from contract import Contract
 from cri import Cri
-from docker import Docker
+from docker import Docker, DockerRemapped
 from podman import Podman, PodmanRootless
 from services import PodmanRootlessServices, PodmanServices, Services
 
 SERVED = [Services, PodmanServices, PodmanRootlessServices]
-ENGINES = [Contract, Podman, Conmon, Ctr, Buildah, PodmanRootless, Docker, Cri, *SERVED]
+ENGINES = [Contract, Podman, Conmon, Ctr, Buildah, PodmanRootless, Docker, DockerRemapped, Cri, *SERVED]
 PASSED, FAILED, SKIPPED = "passed", "FAILED", "skipped"
 
 

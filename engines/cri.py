@@ -237,6 +237,19 @@ class Cri(Containerd):
         contains(" ".join(said), "CapEff: 0000000000000000")
         self.tidy()
 
+    @scenario("namespaces of the host, and the default seccomp profile")
+    def host_namespaces(self):
+        pod, config = self.pod(network=NODE, pid=NODE)
+        options = [(3, [(1, NODE), (2, NODE), (3, POD)]), (15, [(1, 0)])]
+        name, _ = self.running(pod, config, ("sleep", "7654"), security=options)
+        said = self.exec(name, "sh", "-c", "readlink /proc/self/ns/net; readlink /proc/self/ns/pid; grep Seccomp: /proc/self/status")[0].split()
+        equal(said, [os.readlink("/proc/self/ns/net"), os.readlink("/proc/self/ns/pid"), "Seccomp:", "2"])
+        # What the profile does not list is refused: a new user namespace without CAP_SYS_ADMIN.
+        contains("".join(self.exec(name, "unshare", "-U", "true")[:2]), "Operation not permitted")
+        self.call("StopContainer", [(1, name), (2, 0)])
+        equal(self.ended(name)[0], 137)
+        self.tidy()
+
     @scenario("shared pid namespace, two containers, stop of the pod")
     def two(self):
         pod, config = self.pod(pid=POD)

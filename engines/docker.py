@@ -14,6 +14,7 @@ IMAGE = "rt-test"
 
 class Docker(Engine):
     name = "docker"
+    flags = ()
 
     def start(self):
         need("docker", "dockerd", "containerd", "iptables")
@@ -23,7 +24,7 @@ class Docker(Engine):
         file = self.lab.write("docker/daemon.json", config)
         self.host = f"unix://{base}/sock"
         self.daemon = self.lab.daemon("dockerd", "dockerd", "--config-file", file, "--data-root", f"{base}/data", "--exec-root", f"{base}/exec",
-                                      "-p", f"{base}/pid", "-H", self.host, "--log-level", "warn", env={"DOCKER_RAMDISK": ""})
+                                      "-p", f"{base}/pid", "-H", self.host, "--log-level", "warn", *self.flags, env={"DOCKER_RAMDISK": ""})
         eventually(lambda: self.docker("info", status=None).status == 0, f"dockerd answers: {self.lab.log('dockerd')}", 30)
         self.docker("import", "--change", "CMD [\"sh\"]", "--change", "ENV PATH=/usr/bin:/bin", f"{self.lab.rootfs}/rootfs.tar", IMAGE)
 
@@ -175,6 +176,21 @@ class Docker(Engine):
         contains(self.docker("exec", name, "ip", "addr").out, "eth0")
         self.remove(name)
 
+    @scenario("two containers on a network of their own")
+    def compose(self):
+        """As compose has it: a network, a server with a name on it, a client that finds the name."""
+        self.docker("network", "create", "own")
+        server = self.detached("--network=own", "--network-alias", "web", command=("httpd", "-f", "-p", "80", "-h", "/www"))
+        try:
+            address = self.inspect(server, "{{.NetworkSettings.Networks.own.IPAddress}}")
+            for host in (address, "web"):
+                said = self.docker("run", "--rm", "--network=own", IMAGE, "sh", "-c",
+                                   f"for i in 1 2 3 4 5; do wget -q -O- http://{host}/index.html && break; sleep 0.3; done", status=None)
+                equal(said.out, "a page of the container\n", host)
+        finally:
+            self.remove(server)
+            self.docker("network", "rm", "own")
+
     @scenario("shared pid namespaces")
     def pid(self):
         first = self.detached("--network=none", "--name", "first")
@@ -232,6 +248,39 @@ class Docker(Engine):
         left = [path for base, folders, _ in os.walk("/sys/fs/cgroup") for path in (os.path.join(base, folder) for folder in folders)
                 if re.search("/docker/[0-9a-f]{64}", path)]
         equal(left, [], "control groups")
+
+
+class DockerRemapped(Docker):
+    """dockerd with --userns-remap: every container has a user namespace with the subordinate ids of a user."""
+
+    name = "docker remapped"
+    flags = (f"--userns-remap={world.USER}",)
+
+    @scenario("root is a subordinate id")
+    def mapped(self):
+        first = world.SUB_IDS.split(":")[0]
+        equal(self.sh("cat /proc/self/uid_map; id -u; touch /made && stat -c %u /made /etc/passwd").out.split(),
+              ["0", first, world.SUB_IDS.split(":")[1], "0", "0", "0"])
+        name = self.detached("--network=none")
+        contains(world.read(f"/proc/{self.inspect(name, '{{.State.Pid}}')}/status"), f"Uid:\t{first}")
+        equal(self.docker("exec", name, "sh", "-c", "echo x > /dev/null; id -u").text, "0")
+        self.remove(name)
+
+    @scenario("volumes, limits, an ordinary user")
+    def volumes(self):
+        host = os.path.dirname(self.lab.write("remapped/file", "data\n"))
+        said = self.sh("id -u; cat /v/file; echo x > /v/file || echo denied; stat -c %u /v/file", "--user", "1000", "-v", f"{host}:/v",
+                       "--memory", "64m", "--pids-limit", "20", "--read-only").out.split()
+        equal(said, ["1000", "data", "denied", "65534"])
+        contains(self.run("--", "no-such-program", status=127).err, "executable file not found in $PATH")
+
+    @scenario("the host's user namespace")
+    def unmapped(self):
+        equal(self.sh("cat /proc/self/uid_map", "--userns=host").out.split(), ["0", "0", "4294967295"])
+
+    @scenario("bridge with a port, remapped")
+    def mapped_bridge(self):
+        self.bridge()
 
 
 def running(word):

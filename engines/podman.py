@@ -4,6 +4,7 @@ import concurrent.futures
 import json
 import os
 import re
+import socket
 import urllib.request
 
 import checkpoint
@@ -155,6 +156,48 @@ class Podman(Base):
         self.sh("echo x > /n/f", "-v", "named:/n")
         equal(self.sh("cat /n/f", "-v", "named:/n").out, "x\n")
         equal(self.sh("cat /m/file", "--mount", f"type=bind,src={host},dst=/m,ro,bind-propagation=rshared").out, "data\n")
+
+    @scenario("options of volumes: U, rro, idmap")
+    def volume_options(self):
+        host = os.path.dirname(self.lab.write("volume-options/file", "data\n"))
+        self.sh("[ $(stat -c %u /v/file) = 1000 ] && echo x > /v/file", "--user", "1000:1000", "-v", f"{host}:/v:U")
+        equal(os.stat(f"{host}/file").st_uid, 1000)
+        os.chown(f"{host}/file", 0, 0)
+        # Ids are mapped as they are in the container: what is root's outside is root's inside, whatever the ids of the namespace are.
+        maps = ("--uidmap", "0:400000:5000", "--gidmap", "0:400000:5000", "--network=none")
+        equal(self.sh("stat -c %u /v/file", "-v", f"{host}:/v", *maps).text, "65534")
+        equal(self.sh("stat -c %u /v/file; echo y >> /v/file", "-v", f"{host}:/v:idmap", *maps).text, "0")
+        equal(os.stat(f"{host}/file").st_uid, 0)
+        below = f"{host}/below"
+        os.makedirs(below)
+        self.lab.run("mount", "-t", "tmpfs", "below", below)
+        try:
+            self.sh("echo x > /v/below/writable", "-v", f"{host}:/v:ro")
+            result = self.sh("! echo x > /v/below/not 2>/dev/null", "-v", f"{host}:/v:rro", status=None)
+            # Older versions of Podman do not know the word.
+            check(result.status == 0 or "invalid option type" in result.err, result)
+        finally:
+            self.lab.run("umount", below)
+
+    @scenario("readiness is passed on")
+    def sdnotify(self):
+        """--sdnotify=container: what the container says at its NOTIFY_SOCKET reaches that of the caller."""
+        program, path = self.lab.path("notify-probe"), self.lab.path("notify.socket")
+        self.lab.run("cc", "-static", "-Os", "-w", "-o", program, f"{os.path.dirname(__file__)}/../integration/probe.c", "-lutil")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(path)
+            manager.settimeout(20)
+            usual = self.env
+            self.env = {**usual, "NOTIFY_SOCKET": path}
+            try:
+                name = self.detached("--sdnotify=container", "-v", f"{program}:/probe:ro", command=("sh", "-c", "/probe sdnotify READY=1; exec sleep 1000"))
+            finally:
+                self.env = usual
+            said = ""
+            while "READY=1" not in said:
+                said += manager.recv(4096).decode() + "\n"
+        contains(said, "MAINPID=")
+        self.remove(name)
 
     @scenario("user, environment, directory, hostname")
     def identity(self):

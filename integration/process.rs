@@ -1,6 +1,6 @@
 //! The program itself: identity, rights, limits, environment, and the state in which it begins.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config;
 use crate::ctx::{Ctx, status};
@@ -40,6 +40,7 @@ tests! {
         a_personality_is_set,
     }
     Root {
+        what_procfs_takes_is_set_in_a_user_namespace,
         user_and_groups_are_exact,
         no_groups_by_default,
         capabilities_of_root_are_exact,
@@ -108,6 +109,28 @@ fn a_duplicate_rlimit_is_refused(ctx: &Ctx) -> Outcome {
 fn the_oom_score_is_set(ctx: &Ctx) -> Outcome {
     let output = ctx.sh_with("cat /proc/self/oom_score_adj", |c| c["process"]["oomScoreAdj"] = json!(500));
     assert_eq!(output.trim(), "500");
+    Pass
+}
+
+/// In a namespace whose root is another user of the host's: what is written to procfs about the process is the host's.
+fn what_procfs_takes_is_set_in_a_user_namespace(ctx: &Ctx) -> Outcome {
+    let edit = |c: &mut Value| {
+        c["process"]["oomScoreAdj"] = json!(77);
+        config::namespace(c, "time", None);
+        c["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 100_000_000 } });
+        let map = json!([config::id_map(0, 200_000, 1000)]);
+        config::in_user_namespace(c, map.clone(), map);
+    };
+    let bundle = ctx.bundle(|c| {
+        config::shell(c, "cat /proc/self/oom_score_adj; cut -d. -f1 /proc/uptime; cat /proc/self/uid_map");
+        edit(c);
+    });
+    ctx.host(&["chown", "-R", "200000:200000", bundle.rootfs("/").to_str().unwrap()]).ok();
+    let output = ctx.container(bundle).run().ok();
+    let words: Vec<u64> = output.stdout.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    assert!(words[0] == 77 && words[1] > 100_000_000 && words[2..] == [0, 200_000, 1000], "{output}");
+    let container = ctx.running(edit);
+    assert_eq!(container.sh("cat /proc/self/oom_score_adj /proc/1/oom_score_adj"), "77\n77");
     Pass
 }
 

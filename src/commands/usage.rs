@@ -71,6 +71,11 @@ fn message(wrong: &clap::Error) -> String {
         _ => String::new(),
     };
     let (argument, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
+    // What may be left out is named like what may not.
+    let argument = match argument.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(name) => format!("<{name}>"),
+        None => argument,
+    };
     // `--bundle <DIR>`: what is in front of the blank is the option.
     let option = argument.split([' ', '=', '[']).next().unwrap_or("").to_owned();
     match wrong.kind() {

@@ -322,6 +322,9 @@ impl Walk<'_> {
                 self.keep_filter()
             }
             LauncherStep::AwaitBirth => self.await_birth(),
+            LauncherStep::OomScoreAdj(value) => {
+                Ok(self.launch.handles.procfs.write(&format!("{}/oom_score_adj", self.pid()?), &value.to_string())?)
+            }
             LauncherStep::WriteIdMap(map) => idmap::write(map, self.pid()?, &self.launch.handles.procfs),
             LauncherStep::CompareIdMap(map) => self.compare_ids(map),
             LauncherStep::MoveNetDevice(device) => self.move_device(device),

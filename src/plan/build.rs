@@ -21,7 +21,7 @@ use crate::spec::{Field, Hooks, Linux, Spec, StringMap};
 
 use super::annotations;
 use super::common::{
-    check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, for_the_bridge, getting_ready,
+    check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, getting_ready, take_oom_score,
 };
 use super::document;
 use super::request::Request;
@@ -81,7 +81,8 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     check_terminal(terminal, request, findings);
     let topology = topology(&namespaces, host);
     let mut process = process.unwrap_or_else(process_plan::without_process);
-    let oom_score = if topology == Topology::Bridged { for_the_bridge(&mut process) } else { None };
+    let in_user_namespace = topology == Topology::Bridged || !maps.is_empty();
+    let oom_score = if in_user_namespace { take_oom_score(&mut process) } else { None };
     let parts = Parts {
         request,
         host,
@@ -210,7 +211,7 @@ struct Parts<'a> {
     unit: Option<String>,
     rootfs: &'a RootfsPlan,
     process: process_plan::ProcessPlan,
-    oom_score: Option<Planned<BridgeStep>>,
+    oom_score: Option<Planned<i32>>,
     hooks: &'a crate::spec::Hooks,
     terminal: bool,
     seccomp: Option<&'a Filter>,
@@ -272,6 +273,8 @@ impl Parts<'_> {
             }
         };
         if self.direct() {
+            // Before init has other ids (see `take_oom_score`), which it waits for.
+            steps.extend(self.oom_score.clone().map(|planned| planned.into_step(LauncherStep::OomScoreAdj)));
             steps.extend(self.map_ids());
             steps.extend(self.move_net_devices());
             join_cgroups(&mut steps);
@@ -415,7 +418,8 @@ impl Parts<'_> {
         if self.direct() {
             return Vec::new();
         }
-        let mut steps: Vec<_> = self.oom_score.clone().into_iter().collect();
+        let oom_score = self.oom_score.clone().map(|planned| planned.into_step(BridgeStep::OomScoreAdj));
+        let mut steps: Vec<_> = oom_score.into_iter().collect();
         if self.has_cgroup_v2 {
             steps.push(Planned::new(BridgeStep::Await(ToInit::CgroupJoined), self.cgroup_origin.clone()));
         }
@@ -480,15 +484,16 @@ impl Parts<'_> {
             steps.push(Planned::new(InitStep::Await(ToInit::DevicesMoved), Field::new("linux.netDevices")));
         }
         let mut namespace = |step: NamespaceStep, origin: Origin| steps.push(Planned::new(InitStep::Namespace(step), origin));
+        if self.namespaces.is_new(Kind::Time) {
+            // With other ids than those on the host init could not write the offsets: the host's procfs has no file of its then.
+            namespace(NamespaceStep::NewTime { offsets: self.offsets.clone() }, self.field(Kind::Time));
+        }
         if self.namespaces.has(Kind::User) {
             let (uid, gid) = self.root_ids;
             namespace(NamespaceStep::BecomeRoot { uid, gid, drop_groups: !self.keep_groups }, user());
         }
         if self.namespaces.is_new(Kind::Network) {
             namespace(NamespaceStep::LoopbackUp, self.field(Kind::Network));
-        }
-        if self.namespaces.is_new(Kind::Time) {
-            namespace(NamespaceStep::NewTime { offsets: self.offsets.clone() }, self.field(Kind::Time));
         }
         if let Some((kind, path)) = self.namespaces.joined.iter().find(|(kind, _)| *kind == Kind::Mount) {
             namespace(NamespaceStep::Join { kind: *kind, path: path.clone() }, self.field(Kind::Mount));

@@ -9,7 +9,7 @@ use crate::spec::{Field, StringMap};
 
 use super::annotations::{self, PIDFD_RECEIVER};
 use super::request::Request;
-use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Planned, StartSignal};
+use super::{Findings, InitStep, LauncherStep, Origin, Planned, StartSignal};
 
 /// A step that a flag asks for.
 pub(super) fn flag<S>(step: S, name: &'static str) -> Planned<S> {
@@ -36,12 +36,13 @@ pub(super) fn check_terminal(terminal: bool, request: &Request, findings: &mut F
     }
 }
 
-/// Takes the OOM score out of init's list, for the bridge's.
-pub(super) fn for_the_bridge(process: &mut process_plan::ProcessPlan) -> Option<Planned<BridgeStep>> {
+/// Takes the OOM score out of init's list, for a process that may still write to the host's procfs: in a user namespace init is nobody
+/// there as soon as it has other ids.
+pub(super) fn take_oom_score(process: &mut process_plan::ProcessPlan) -> Option<Planned<i32>> {
     let is_score = |planned: &Planned<ProcessStep>| matches!(planned.step, ProcessStep::OomScoreAdj(_));
     let index = process.become_user.iter().position(is_score)?;
     let Planned { step: ProcessStep::OomScoreAdj(value), origin } = process.become_user.remove(index) else { return None };
-    Some(Planned { step: BridgeStep::OomScoreAdj(value), origin })
+    Some(Planned { step: value, origin })
 }
 
 /// The agent of a seccomp listener is on the host: init could not reach it any more.

@@ -12,7 +12,7 @@ use crate::state::Record;
 
 use super::annotations;
 use super::common::{
-    check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, for_the_bridge, getting_ready,
+    check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, getting_ready, take_oom_score,
 };
 use super::request::Request;
 use super::{BridgeStep, Findings, InitStep, LauncherStep, Plan, Planned, StartSignal, Topology};
@@ -45,7 +45,7 @@ pub fn exec(
         keep_groups: annotations::keeps_groups(&record.annotations),
     };
     let mut parts = process_plan::plan(&input, findings);
-    let oom_score = for_the_bridge(&mut parts);
+    let oom_score = take_oom_score(&mut parts).map(|planned| planned.into_step(BridgeStep::OomScoreAdj));
     check_terminal(process.terminal, request, findings);
     let has = |version| record.cgroup.directories.iter().any(|directory| directory.place.version == version);
     let cgroups = Cgroups { v1: has(cgroups::Version::V1), v2: has(cgroups::Version::V2) };

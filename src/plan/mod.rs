@@ -238,6 +238,8 @@ pub enum LauncherStep {
     },
     /// Gets init from the bridge.
     AwaitBirth,
+    /// Sets init's score for the OOM killer.
+    OomScoreAdj(i32),
     /// Writes an id map.
     WriteIdMap(IdMap),
     /// Compares the map of the user namespace that init has joined with the one that is configured.
@@ -480,6 +482,7 @@ impl fmt::Display for LauncherStep {
                 f.write_str(if *hidden { "; not dumpable" } else { "" })
             }
             Self::AwaitBirth => write!(f, "get init from the bridge"),
+            Self::OomScoreAdj(value) => write!(f, "set oom_score_adj of init to {value}"),
             Self::WriteIdMap(map) => write!(f, "{map}"),
             Self::CompareIdMap(map) => write!(f, "compare with the map of the joined user namespace: {map}"),
             Self::MoveNetDevice(device) if device.name == device.inside => {
