@@ -16,7 +16,7 @@ use crate::procfs::ProcFs;
 use crate::spec::{self, Hooks, Linux, Spec};
 use crate::state::record::{LAYOUT, Phase, SeccompRecord};
 use crate::state::{Directory, Record, Store, lifecycle, store};
-use crate::sys::fs;
+use crate::sys::{fs, signal};
 
 use super::{Globals, Rootless, working_directory};
 
@@ -195,6 +195,8 @@ pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
     fs::close_range_cloexec(3)?;
     let store = Store::open_or_make(&globals.root)?;
     let taken = || Error::new("exists", format!("container with given ID already exists: {}", request.id));
+    // From here on there is something to be taken back: a signal is heard by the launcher, and does not end us in between.
+    signal::block_all()?;
     let directory = store.make(&request.id)?.ok_or_else(taken)?;
     for warning in &prepared.plan.warnings {
         globals.log.warning(&warning.to_string());
