@@ -48,7 +48,7 @@ const HINTS: &[Hint] = &[
         call: "open",
         errno: libc::ENOENT,
         about: "/config.json",
-        text: "a bundle is a directory with a config.json: --bundle names it, and `rt spec` writes one to start from",
+        text: "--bundle names the directory that holds config.json; `rt spec` writes one to start from",
     },
     Hint {
         call: "write",
