@@ -21,6 +21,7 @@ tests! {
         a_killed_start_can_be_deleted,
         a_killed_delete_can_be_repeated,
         a_failing_call_is_reported_and_leaves_nothing,
+        a_signal_at_any_call_leaves_nothing,
     }
 }
 
@@ -264,5 +265,28 @@ fn a_failing_call_is_reported_and_leaves_nothing(ctx: &Ctx) -> Outcome {
         assert_deletable(ctx, &mut container, &when);
     }
     assert!(failed * 2 > faults.len(), "only {failed} of {} faults had an effect", faults.len());
+    Pass
+}
+
+/// Somebody interrupts create: there is a container, or nothing of one.
+fn a_signal_at_any_call_leaves_nothing(ctx: &Ctx) -> Outcome {
+    needs_strace!(ctx);
+    let container = ctx.container(ctx.bundle(|_| {}));
+    let verb = create(&container);
+    let calls = calls(&container, ctx, &words(&verb));
+    ctx.rt(&["delete", "--force", &container.id]).ok();
+    // Where the state begins to exist, and everywhere.
+    let mut numbers = spread(calls.len(), DEATHS);
+    let begins = calls.iter().position(|line| line.starts_with("mkdirat(") && line.contains(&container.id)).unwrap();
+    numbers.extend(begins..begins + 8);
+    for number in numbers {
+        let (name, nth) = counted(&calls, number);
+        let inject = format!("inject={name}:signal=TERM:when={nth}");
+        let output = traced(&container, ctx, &["-o", "/dev/null", "-e", &inject], &words(&verb));
+        let left = left_over(ctx, &container.id, &container.bundle.dir);
+        // At its very end create may have done its work already.
+        assert!(left.is_empty() || output.code == 0, "{inject}, call {number}: {}: {left:?}: {output}", calls[number - 1]);
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+    }
     Pass
 }

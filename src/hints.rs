@@ -33,6 +33,32 @@ const HINTS: &[Hint] = &[
     },
     Hint { call: "openat", errno: libc::ENOENT, about: "/proc/self/exe", text: "rt needs a procfs on /proc" },
     Hint {
+        call: "mkdirat",
+        errno: libc::EROFS,
+        about: "make mount point ",
+        text: "the root filesystem is read-only: the mount point has to be in it already",
+    },
+    Hint {
+        call: "move_mount",
+        errno: libc::EINVAL,
+        about: "bind ",
+        text: "a directory is mounted on a directory, and a file on a file",
+    },
+    Hint {
+        call: "open",
+        errno: libc::ENOENT,
+        about: "/config.json",
+        text: "--bundle names the directory that holds config.json; `rt spec` writes one to start from",
+    },
+    Hint {
+        call: "write",
+        errno: libc::EBUSY,
+        about: "memory.limit_in_bytes",
+        text: "the processes use more than that, and the kernel cannot take it from them",
+    },
+    Hint { call: "close_range", errno: libc::EPERM, about: "", text: FILTER },
+    Hint { call: "openat2", errno: libc::EPERM, about: "RESOLVE_", text: FILTER },
+    Hint {
         call: "",
         errno: libc::EMFILE,
         about: "",
@@ -144,6 +170,8 @@ const HINTS: &[Hint] = &[
         text: "rt needs Linux 6.1 or newer, and no seccomp filter around it that takes system calls away",
     },
 ];
+
+const FILTER: &str = "a seccomp filter around rt refuses this call: profiles of older engines do not know it";
 
 const IDS_OF_OPTIONS: &str = "the id has to be one of the user namespace in which the mount is made; `rt spec --rootless` writes a config \
                               without such options";

@@ -179,7 +179,9 @@ pub(super) fn check_fit(cgroup: &Cgroup) -> Result<(), Failure> {
     let count = cgroup.processes()?.len();
     if count > 0 {
         let text = format!("expected an empty cgroup, found one with {count} processes in it");
-        return Err(Failure::because(text).doing("use an existing cgroup").origin("linux.cgroupsPath"));
+        let failure = Failure::because(text).doing("use an existing cgroup").origin("linux.cgroupsPath");
+        let path = cgroup.existing().next().map_or(String::new(), |(_, dir)| format!(": {}/cgroup.procs", dir.path().display()));
+        return Err(failure.hint(format!("who they are is in cgroup.procs of the cgroup{path}")));
     }
     Ok(())
 }

@@ -53,7 +53,9 @@ fn has_none(error: &CallError) -> bool {
 /// The kernel's.
 pub fn owned(record: &CgroupRecord, mark: &str) -> Result<CgroupRecord, Failure> {
     let mut owned = record.clone();
-    for (index, recorded) in record.directories.iter().enumerate().filter(|(index, recorded)| is_marked(*index, recorded)) {
+    // What was there before is nobody's to be killed or removed anyway.
+    let claimed = record.directories.iter().enumerate().filter(|(_, recorded)| recorded.ours);
+    for (index, recorded) in claimed.filter(|(index, recorded)| is_marked(*index, recorded)) {
         let directory = recorded.place.directory();
         match get(&directory) {
             // Not made, or gone already.

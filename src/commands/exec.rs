@@ -97,7 +97,8 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
             let text = "cannot exec in a paused container (use --ignore-paused to override)";
             return Err(container.wrong_status("exec", text));
         }
-        Status::Creating | Status::Stopped => return Err(container.wrong_status("exec", "cannot exec in a stopped container")),
+        Status::Creating => return Err(container.wrong_status("exec", "cannot exec in a container that is being made")),
+        Status::Stopped => return Err(container.wrong_status("exec", "cannot exec in a stopped container")),
     }
     launch(args, container, globals).map_err(during)
 }

@@ -7,6 +7,7 @@ use clap::Args as ClapArgs;
 use crate::cgroups;
 use crate::error::{Error, Failure};
 use crate::host::Host;
+use crate::id::ContainerId;
 use crate::launch::launcher::{self, Handles, Launch, Launched};
 use crate::plan::automatic;
 use crate::plan::build;
@@ -16,7 +17,7 @@ use crate::procfs::ProcFs;
 use crate::spec::{self, Hooks, Linux, Spec};
 use crate::state::record::{LAYOUT, Phase, SeccompRecord};
 use crate::state::{Directory, Record, Store, lifecycle, store};
-use crate::sys::fs;
+use crate::sys::{fs, signal};
 
 use super::{Globals, Rootless, working_directory};
 
@@ -191,10 +192,15 @@ fn pass_listen_fds(spec: &mut Spec) {
 /// Of the configuration, or of the step that failed.
 pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
     let prepared = prepare(request, globals)?;
+    if prepared.spec.process.is_none() && request.start == StartSignal::Link {
+        return Err(Error::new("no-process", "config.json: process: missing; expected the program to be run"));
+    }
     // Nothing that the caller has open may slip into a child; what is preserved is opened up again by init.
     fs::close_range_cloexec(3)?;
     let store = Store::open_or_make(&globals.root)?;
-    let taken = || Error::new("exists", format!("container with given ID already exists: {}", request.id));
+    let taken = || taken(&request.id);
+    // From here on there is something to be taken back: a signal is heard by the launcher, and does not end us in between.
+    signal::block_all()?;
     let directory = store.make(&request.id)?.ok_or_else(taken)?;
     for warning in &prepared.plan.warnings {
         globals.log.warning(&warning.to_string());
@@ -203,6 +209,12 @@ pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
         Ok((record, launched)) => Ok(Made { store, directory, record, launched }),
         Err(failure) => Err(roll_back(failure, &store, &directory, globals)),
     }
+}
+
+/// The error for an id that is in use; engines match its words.
+pub fn taken(id: &ContainerId) -> Error {
+    let hint = format!("`rt state {id}` shows it; `rt delete {id}` removes it when it has stopped, with --force at any time");
+    Error::new("exists", format!("container with given ID already exists: {id}")).hint_text(hint)
 }
 
 fn launch(

@@ -4,6 +4,7 @@ use clap::Args as ClapArgs;
 
 use crate::error::Error;
 use crate::state::{Container, Status};
+use crate::sys::process;
 
 use super::{Globals, parse_id};
 
@@ -34,7 +35,13 @@ pub fn pause(args: &PauseArgs, globals: &Globals) -> Result<i32, Error> {
         _ => return Err(container.wrong_status("pause", "container not running")),
     }
     container.cgroup()?.freeze().map_err(|failure| during(failure.into()))?;
-    Ok(0)
+    // Nobody waits for the lock in order to kill it.
+    match container.init() {
+        Some((_, pidfd)) if process::pidfd_is_dead(pidfd) => {
+            Err(during(Error::new("wrong-status", "container not running (it has ended meanwhile)")))
+        }
+        _ => Ok(0),
+    }
 }
 
 /// Runs `rt resume`.

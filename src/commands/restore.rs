@@ -19,7 +19,7 @@ use crate::plan::{Findings, StartSignal};
 use crate::procfs::ProcFs;
 use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record, Store, lifecycle};
-use crate::sys::{fs, process};
+use crate::sys::{fs, process, signal};
 
 use super::make::{self, Made, Prepared};
 use super::run::Stay;
@@ -134,7 +134,8 @@ fn make(args: &Args, subreaper: bool, globals: &Globals) -> Result<Made, Error> 
     fs::close_range_cloexec(3)?;
     let store = Store::open_or_make(&globals.root)?;
     let id = &planned.request.id;
-    let taken = || Error::new("exists", format!("container with given ID already exists: {id}"));
+    let taken = || make::taken(id);
+    signal::block_all()?;
     let directory = store.make(id)?.ok_or_else(taken)?;
     for warning in &planned.prepared.plan.warnings {
         globals.log.warning(&warning.to_string());

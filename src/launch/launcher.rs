@@ -550,12 +550,16 @@ impl Walk<'_> {
         loop {
             let mut watched = vec![(link.as_fd(), false), (self.signals.as_fd(), false)];
             // A link whose other end somebody else holds as well does not end with the process that was to speak.
-            watched.extend(self.child.as_ref().and_then(Child::pidfd).map(|pidfd| (pidfd.as_fd(), false)));
+            let child = self.child.as_ref().and_then(Child::pidfd);
+            watched.extend(child.map(|pidfd| (pidfd.as_fd(), false)));
+            // Frozen in the control group of a container that has ended, an exec would never say anything.
+            let container = self.launch.handles.container.as_ref();
+            watched.extend(container.map(|pidfd| (pidfd.as_fd(), false)));
             let ready = process::poll(&watched, None)?;
             if ready[0].readable || ready[0].hangup {
                 return link.receive();
             }
-            if ready.get(2).is_some_and(|child| child.readable) {
+            if child.is_some() && ready[2].readable {
                 // Its last word may have come between the two looks of one poll.
                 let late = process::poll(&watched[..1], Some(Duration::ZERO))?[0];
                 return if late.readable { link.receive() } else { Ok(None) };
@@ -565,6 +569,9 @@ impl Walk<'_> {
                 && signal::asks_to_end(number)
             {
                 return Err(Failure::because(format!("interrupted by signal {number}")));
+            }
+            if container.is_some() && ready.last().is_some_and(|container| container.readable) {
+                return Err(Failure::because("the container has ended meanwhile"));
             }
         }
     }

@@ -101,9 +101,9 @@ pub fn execute(image: &Image) -> Result<Infallible, Failure> {
 pub(super) fn refused(name: &str, number: i32) -> Failure {
     let text = format!("exec: {name:?}: {}", errno::text(number));
     let failure = Failure { reason: Some(text), ..Failure::default() };
-    if number == libc::ENOENT {
-        failure.hint("the file is there: its interpreter (#! line or ELF loader) is not")
-    } else {
-        failure
+    match number {
+        libc::ENOENT => failure.hint("the file is there: its interpreter (#! line or ELF loader) is not"),
+        libc::ENOEXEC => failure.hint("expected an ELF program for this machine, or a script that begins with #!"),
+        _ => failure,
     }
 }

@@ -146,7 +146,9 @@ impl Store {
 
     /// Opens and locks a directory that was just made.
     fn take(&self, id: &ContainerId) -> Result<Option<Directory>, Failure> {
-        let made = self.find(id)?.ok_or_else(|| Failure::because("the new state directory vanished"))?;
+        let made = self
+            .find(id)?
+            .ok_or_else(|| Failure::because("another command has removed the container while it was being made"))?;
         // Nobody else locks a directory without a record, but for a `delete --force` in this very moment, which may win.
         if made.try_lock()? { Ok(Some(made)) } else { Ok(None) }
     }
