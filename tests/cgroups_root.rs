@@ -64,7 +64,7 @@ impl Box {
     fn new(name: &str, json: &str) -> Self {
         let facts = probe(name, Some(&path(name)), true).unwrap();
         let plan = planned(&facts, name, json);
-        let cgroup = survey(&plan).unwrap().create().unwrap();
+        let cgroup = survey(&plan).unwrap().create(None).unwrap();
         assert_eq!(cgroup.apply(&plan).unwrap(), []);
         Self { cgroup: Some(cgroup), children: Vec::new() }
     }
@@ -293,7 +293,7 @@ fn freezer_of_version_1(hybrid: bool) {
     }
     let facts = Facts { v2: None, ..probe("v1", Some(&path("v1")), true).unwrap() };
     let plan = planned(&facts, "v1", "{}");
-    let cgroup = survey(&plan).unwrap().create().unwrap();
+    let cgroup = survey(&plan).unwrap().create(None).unwrap();
     assert!(cgroup.v2_fd().is_none());
     let mut bx = Box { cgroup: Some(cgroup), children: Vec::new() };
     bx.spawn("(while :; do sleep 0.01; done) & while :; do sleep 0.01; done");
@@ -317,7 +317,7 @@ fn devices_by_program(_: bool) {
     let facts = Facts { v1: Vec::new(), ..probe("bpf", Some(&path("bpf")), true).unwrap() };
     let plan = planned(&facts, "bpf", json);
     assert!(plan.steps.iter().any(|planned| matches!(planned.step, Step::DeviceProgram { .. })));
-    let cgroup = survey(&plan).unwrap().create().unwrap();
+    let cgroup = survey(&plan).unwrap().create(None).unwrap();
     // Only the filter: the rest of a pure version 2 plan would enable controllers that version 1 uses here.
     let devices: Vec<_> =
         plan.steps.iter().filter(|planned| matches!(planned.step, Step::DeviceProgram { .. })).cloned().collect();
@@ -390,10 +390,10 @@ fn existing(_: bool) {
     let mut survey_one = survey(&plan).unwrap();
     let ours: Vec<bool> = survey_one.record().directories.iter().map(|recorded| recorded.ours).collect();
     assert_eq!(ours.iter().filter(|ours| !**ours).count(), 1);
-    let cgroup = survey_one.create().unwrap();
+    let cgroup = survey_one.create(None).unwrap();
     let mut child = Command::new("sleep").arg("100").spawn().unwrap();
     join(&cgroup, i32::try_from(child.id()).unwrap());
-    let error = survey(&plan).unwrap().create().unwrap_err().to_string();
+    let error = survey(&plan).unwrap().create(None).unwrap_err().to_string();
     cgroup.kill(libc::SIGKILL).unwrap();
     child.wait().unwrap();
     assert_eq!(error, "use an existing cgroup (linux.cgroupsPath): expected an empty cgroup, found one with 1 processes in it");
@@ -480,7 +480,7 @@ fn delegated_box(facts: &Facts, cgroups_path: Option<&str>) -> (Box, usize) {
     let mut findings = Findings::default();
     let plan = plan(&input, &mut findings);
     assert_eq!(findings.problems, []);
-    let cgroup = survey(&plan).unwrap().create().unwrap();
+    let cgroup = survey(&plan).unwrap().create(None).unwrap();
     let warnings: Vec<_> = findings.warnings.into_iter().chain(cgroup.apply(&plan).unwrap()).collect();
     for warning in &warnings {
         eprintln!("warning: {warning}");
