@@ -36,7 +36,7 @@ const HINTS: &[Hint] = &[
         call: "mkdirat",
         errno: libc::EROFS,
         about: "make mount point ",
-        text: "the root filesystem is read-only: the mount point has to be in it already",
+        text: "the root filesystem is read-only: the mount point has to be part of it",
     },
     Hint {
         call: "move_mount",
