@@ -23,13 +23,8 @@ pub extern "C" fn main(_argc: i32, _argv: *const *const u8) -> i32 {
     rt::sys::fs::ensure_stdio();
     rt::sys::signal::ignore_pipe();
     rt::sys::process::set_name(c"rt");
-    rt::sys::stack::exchange_if_small(run_to_the_end);
+    rt::sys::stack::exchange_if_small(status);
     status()
-}
-
-/// On a stack of our own, from which nobody returns.
-extern "C" fn run_to_the_end() {
-    std::process::exit(status());
 }
 
 /// Runs, and says how: a status is that of a process, 0 to 255. Not inlined: its frame is not for a stack that may be small.

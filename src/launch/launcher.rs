@@ -2,11 +2,10 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use crate::cgroups::systemd::{Manager, Started};
 use crate::cgroups::{self, Cgroup, CgroupRecord, Doors};
-use crate::error::{Doing, Failure, Place, Role};
+use crate::error::{Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
 use crate::namespaces::{Kind, idmap, join, netdev};
@@ -18,16 +17,17 @@ use crate::resctrl;
 use crate::rootfs::mounts::{self, Sources};
 use crate::rootfs::steps::MountMap;
 use crate::state::record::{Phase, ProcessRef};
-use crate::state::store::SECCOMP;
 use crate::state::{Directory, Record};
-use crate::sys::process::{self, CloneArgs, Cloned, Exit};
-use crate::sys::{fs, heap, signal, socket, tty};
+use crate::sys::process::{self, Exit};
+use crate::sys::{fs, signal, socket};
 
-use super::link::{self, LauncherLink};
-use super::protocol::{FromInit, ToInit};
+use super::link::LauncherLink;
 use super::rehearsal::{self, Findings};
-use super::{bridge, init, pid_file};
+use super::{init, pid_file};
 use crate::child::Child;
+
+mod birth;
+mod conversation;
 
 /// What the launcher opens before it makes a child, which inherits it.
 #[derive(Debug)]
@@ -221,44 +221,8 @@ impl Walk<'_> {
         }
     }
 
-    /// How the child ended, if it did so without a word.
-    fn killed_at_birth(&mut self) -> Option<Exit> {
-        if self.heard {
-            return None;
-        }
-        self.death()
-    }
-
-    /// How the child ended. One that still lives is killed. Its end of the link closes a moment before the kernel says that it is dead, so
-    /// that is waited for.
-    fn death(&mut self) -> Option<Exit> {
-        let child = self.child.take()?;
-        let patience = if self.gone.get() { Duration::from_secs(1) } else { Duration::ZERO };
-        let dead = process::poll(&[(child.pidfd()?.as_fd(), false)], Some(patience)).is_ok_and(|ready| ready[0].readable);
-        if dead { child.wait().ok() } else { None }
-    }
-
     fn refuses_births(&self) -> bool {
         self.launch.cgroup.as_ref().is_some_and(Cgroup::refuses_births)
-    }
-
-    fn oom_kills(&self) -> u64 {
-        self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0)
-    }
-
-    /// A process that vanished without a word was killed; the most frequent reason can be found out.
-    fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
-        let exit = exit.or_else(|| self.death());
-        let Some(cgroup) = &self.launch.cgroup else { return failure };
-        let oom = self.oom_kills();
-        match exit {
-            // It knows better than any hint that was given on suspicion.
-            Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => Failure { hint: Some(too_little_memory(cgroup)), ..failure },
-            _ if failure.call.as_ref().is_some_and(|call| call.call == "clone3" && call.is(libc::EAGAIN)) => {
-                too_few_processes(failure, cgroup)
-            }
-            _ => failure,
-        }
     }
 
     fn step(&mut self, step: &LauncherStep, may_be_born_in_cgroup: bool) -> Result<(), Failure> {
@@ -436,203 +400,6 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn clone_child(&mut self, new: &[Kind], inside: &[Kind], into_cgroup: bool, bridge: bool) -> Result<(), Failure> {
-        if let Some(cgroup) = &self.launch.cgroup {
-            self.launch.handles.doors = cgroup.doors()?;
-        }
-        let (ours, theirs) = link::pair()?;
-        let (init_ours, init_theirs) =
-            if bridge { link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? } else { (None, None) };
-        let cgroup = self.launch.cgroup.as_ref().filter(|_| into_cgroup).and_then(Cgroup::v2_fd);
-        let flags = u64::from(crate::namespaces::steps::flags(new).cast_unsigned());
-        let request = CloneArgs { flags, cgroup };
-        self.born_in_cgroup = cgroup.is_some();
-        heap::leave();
-        let mut made = self.clone_once(inside, &request);
-        let nested = match (&made, self.launch.record.init) {
-            // Controllers were enabled below the container's cgroup, which has no processes of its own then: init knows where.
-            (Err(failure), Some(init)) if failure.is(libc::EBUSY) && self.born_in_cgroup => self.nested_cgroup(init.pid)?,
-            _ => None,
-        };
-        if let Some(nested) = &nested {
-            made = self.clone_once(inside, &CloneArgs { flags, cgroup: Some(nested.as_fd()) });
-        }
-        // The caller may not write to the cgroup that both have in common, and it is moved by somebody who may. Or nobody may be born there
-        // (`pids.limit` 0), and the first process is moved, which no limit forbids; exec has to keep to the limit.
-        let may_be_moved = |failure: &Failure| {
-            let is_first = self.launch.directory.is_some() && !bridge;
-            failure.is(libc::EACCES) || (failure.is(libc::EAGAIN) && is_first && self.refuses_births())
-        };
-        if self.born_in_cgroup && made.as_ref().is_err_and(may_be_moved) {
-            self.born_in_cgroup = false;
-            made = self.clone_once(inside, &CloneArgs { flags, cgroup: None });
-        }
-        match made? {
-            Cloned::Child => {
-                drop((ours, init_ours));
-                match init_theirs {
-                    Some(init_link) => bridge::run(self.launch.plan, &mut self.launch.handles, theirs, init_link),
-                    None => init::run(self.launch.plan, &mut self.launch.handles, theirs),
-                }
-            }
-            Cloned::Parent(pid, pidfd) => {
-                self.launch.handles.doors = Doors::default();
-                self.child = Some(Child::new(pid, pidfd));
-                self.link = Some(ours);
-                self.next_link = init_ours;
-                Ok(())
-            }
-        }
-    }
-
-    /// A time namespace clashes with the bits of the exit signal in old clone calls only; clone3 takes it as it is.
-    fn clone_once(&self, inside: &[Kind], request: &CloneArgs<'_>) -> Result<Cloned, Failure> {
-        join::clone_inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, request)
-    }
-
-    /// Keeps the compiled filter for exec.
-    fn keep_filter(&self) -> Result<(), Failure> {
-        match (self.launch.directory, &self.launch.plan.seccomp) {
-            (Some(directory), Some(filter)) => directory.write_file(SECCOMP, filter.program.as_bytes()),
-            _ => Ok(()),
-        }
-    }
-
-    fn nested_cgroup(&self, pid: i32) -> Result<Option<OwnedFd>, Failure> {
-        self.launch.cgroup.as_ref().map_or(Ok(None), |cgroup| cgroup.v2_of(pid))
-    }
-
-    fn join_cgroup(&self) -> Result<(), Failure> {
-        let Some(cgroup) = &self.launch.cgroup else { return Ok(()) };
-        let pid = self.pid()?;
-        if self.born_in_cgroup || self.in_unit {
-            return Ok(());
-        }
-        match (cgroup.join_v2(pid), &self.launch.record.cgroup.unit) {
-            // An ordinary user whose own cgroup is not below that of the user's systemd: it may move the process, and does.
-            (Err(failure), Some(unit)) if failure.is(libc::EACCES) || failure.is(libc::EPERM) => {
-                Manager::connect(unit.which)?.attach(&unit.name, pid)
-            }
-            (joined, _) => joined,
-        }
-    }
-
-    fn tell(&mut self, message: ToInit) -> Result<(), Failure> {
-        let link = self.link.as_ref().ok_or_else(|| Failure::because("nobody to talk to"))?;
-        match link.send(&message, None) {
-            // The other end is gone; what it had to say before may still be there.
-            Err(failure) if failure.is(libc::EPIPE) || failure.is(libc::ECONNRESET) => self.last_words(message),
-            other => other,
-        }
-    }
-
-    fn last_words(&mut self, untold: ToInit) -> Result<(), Failure> {
-        loop {
-            let said = self.link.as_ref().map_or(Ok(None), link::Link::receive)?;
-            match said {
-                Some((FromInit::Failed(told), _)) => return Err(*told),
-                Some((FromInit::Warned(text), _)) => self.warn(&text)?,
-                Some((FromInit::Found(failure), _)) => self.found(*failure),
-                _ => return Err(self.vanished(untold)),
-            }
-        }
-    }
-
-    fn vanished(&self, awaited: impl std::fmt::Display) -> Failure {
-        self.gone.set(true);
-        let how = self.child.as_ref().and_then(Child::pidfd).map_or("", |_| " was killed");
-        Failure::because(format!("init{how} before {awaited}"))
-    }
-
-    /// Waits for a message of init, or for a signal that ends the command.
-    fn next(&mut self) -> Result<Option<(FromInit, Option<OwnedFd>)>, Failure> {
-        let link = self.link.as_ref().ok_or_else(|| Failure::because("nobody to talk to"))?;
-        loop {
-            let mut watched = vec![(link.as_fd(), false), (self.signals.as_fd(), false)];
-            // A link whose other end somebody else holds as well does not end with the process that was to speak.
-            let child = self.child.as_ref().and_then(Child::pidfd);
-            watched.extend(child.map(|pidfd| (pidfd.as_fd(), false)));
-            // Frozen in the control group of a container that has ended, an exec would never say anything.
-            let container = self.launch.handles.container.as_ref();
-            watched.extend(container.map(|pidfd| (pidfd.as_fd(), false)));
-            let ready = process::poll(&watched, None)?;
-            if ready[0].readable || ready[0].hangup {
-                return link.receive();
-            }
-            if child.is_some() && ready[2].readable {
-                // Its last word may have come between the two looks of one poll.
-                let late = process::poll(&watched[..1], Some(Duration::ZERO))?[0];
-                return if late.readable { link.receive() } else { Ok(None) };
-            }
-            if ready[1].readable
-                && let Some(number) = signal::next_signal(&self.signals)
-                && signal::asks_to_end(number)
-            {
-                return Err(Failure::because(format!("interrupted by signal {number}")));
-            }
-            if container.is_some() && ready.last().is_some_and(|container| container.readable) {
-                return Err(Failure::because("the container has ended meanwhile"));
-            }
-        }
-    }
-
-    fn expect(&mut self, expected: &FromInit) -> Result<(), Failure> {
-        loop {
-            match self.next()? {
-                Some((FromInit::Warned(text), _)) => self.warn(&text)?,
-                Some((FromInit::Found(failure), _)) => self.found(*failure),
-                Some((FromInit::Failed(failure), _)) => {
-                    self.heard = true;
-                    return Err(*failure);
-                }
-                Some((message, fd)) if message == *expected => {
-                    self.heard = true;
-                    return if message == FromInit::Terminal { self.got_terminal(fd) } else { Ok(()) };
-                }
-                Some((message, _)) => return Err(Failure::because(format!("expected message {expected}, got {message}"))),
-                None => return Err(self.vanished(expected)),
-            }
-        }
-    }
-
-    /// Hands the master of the terminal to the console socket, or keeps it for the proxy.
-    fn got_terminal(&mut self, fd: Option<OwnedFd>) -> Result<(), Failure> {
-        let master = fd.ok_or_else(|| Failure::because("no terminal came along"))?;
-        match self.console.take() {
-            Some(console) => {
-                socket::send(&console, b"/dev/ptmx", Some(master.as_fd())).doing(|| "send the terminal to the console socket")
-            }
-            None => {
-                // Before the program asks: it has the size of the caller's terminal from the start.
-                if let Ok(size) = tty::get_size(std::io::stdin()) {
-                    tty::set_size(&master, size)?;
-                }
-                self.terminal = Some(master);
-                Ok(())
-            }
-        }
-    }
-
-    /// The bridge ends when it has made init, which is our child, too.
-    fn await_birth(&mut self) -> Result<(), Failure> {
-        match self.next()? {
-            Some((FromInit::Born { pid }, Some(pidfd))) => {
-                self.heard = true;
-                if let Some(bridge) = self.child.replace(Child::new(pid, pidfd)) {
-                    bridge.wait().doing(|| "wait for the bridge")?;
-                }
-                self.link = self.next_link.take();
-                Ok(())
-            }
-            Some((FromInit::Failed(failure), _)) => {
-                self.heard = true;
-                Err(*failure)
-            }
-            Some((message, _)) => Err(Failure::because(format!("expected message Born, got {message}"))),
-            None => Err(self.vanished("Born")),
-        }
-    }
-
     fn compare_ids(&mut self, map: &idmap::IdMap) -> Result<(), Failure> {
         let different = idmap::compare(map, self.pid()?, &self.launch.handles.procfs)?;
         different.map_or(Ok(()), |text| self.warn(&text))
@@ -669,19 +436,6 @@ impl Walk<'_> {
         let directory = self.launch.directory.ok_or_else(|| Failure::because("there is no state directory"))?;
         directory.write_record(self.launch.record)
     }
-
-    /// Init closes the link when it has let go of us; the kernel does when the program is executed.
-    fn await_end(&mut self) -> Result<(), Failure> {
-        loop {
-            match self.next()? {
-                Some((FromInit::Warned(text), _)) => self.warn(&text)?,
-                Some((FromInit::Found(failure), _)) => self.found(*failure),
-                Some((FromInit::Failed(failure), _)) => return Err(*failure),
-                Some((message, _)) => return Err(Failure::because(format!("expected the end of the link, got {message}"))),
-                None => return Ok(()),
-            }
-        }
-    }
 }
 
 /// Makes the control groups. What turns out to be somebody else's leaves the record: what takes this container back must not touch it.
@@ -695,26 +449,4 @@ pub fn make_surveyed(mut survey: cgroups::Survey, record: &mut Record, directory
         directory.map_or(Ok(()), |directory| directory.write_record(record))?;
     }
     made
-}
-
-/// What a start has been seen to need, with a program that does nothing.
-const LEAST_MEMORY: u64 = 256 << 10;
-
-fn too_little_memory(cgroup: &Cgroup) -> String {
-    let limit = cgroup.stats().map(|stats| stats.memory.usage.limit).unwrap_or(0);
-    let need = format!("a start needs {} KiB or more, and the program its own", LEAST_MEMORY >> 10);
-    format!("the container's memory limit of {limit} bytes is too low: the kernel's OOM killer ended init; {need}")
-}
-
-fn too_few_processes(failure: Failure, cgroup: &Cgroup) -> Failure {
-    if cgroup.refuses_births() {
-        return failure.hint("the container's pids limit of 0 lets no process be made in it");
-    }
-    let Ok(stats) = cgroup.stats() else { return failure };
-    // A limit of 0 is none in the figures.
-    if stats.pids.limit == 0 || stats.pids.current < stats.pids.limit {
-        return failure;
-    }
-    let (limit, current) = (stats.pids.limit, stats.pids.current);
-    failure.hint(format!("the container's pids limit of {limit} is reached: {current} processes run, and this needs one more"))
 }

@@ -120,8 +120,9 @@ impl Singles {
         if place.is_null() || (self.count == self.room && !self.grow()) {
             return;
         }
+        let entry = self.table.wrapping_add(self.count);
         // SAFETY: there is room for one more entry.
-        unsafe { self.table.add(self.count).write(Single { place, size }) };
+        unsafe { entry.write(Single { place, size }) };
         self.count += 1;
     }
 

@@ -7,6 +7,7 @@
 
 pub mod bpf;
 pub mod cred;
+mod descriptors;
 pub mod errno;
 pub mod exe;
 mod flags;

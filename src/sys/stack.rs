@@ -5,16 +5,26 @@
 
 use std::mem::MaybeUninit;
 use std::ptr::null_mut;
+use std::sync::OnceLock;
+
+use super::process::exit_now;
 
 /// A limit from which on the stack that the kernel gives is enough, in bytes: several times what a debug build was seen to need.
 const ENOUGH: u64 = 1 << 20;
 /// The size of our own, in bytes. What is not used costs address space only.
 const OWN: usize = 8 << 20;
 
-/// Calls `work`, which must not return but end the process, on a stack of our own. Returns if the stack at hand is large enough, or if
-/// there is no memory for another one: then it is worth a try as things are.
-pub fn exchange_if_small(work: extern "C" fn()) {
-    if limit() >= ENOUGH {
+/// What is called on the other stack, whose first function takes no pointers.
+static WORK: OnceLock<fn() -> i32> = OnceLock::new();
+
+extern "C" fn work_and_end() {
+    exit_now(WORK.get().map_or(1, |work| work()))
+}
+
+/// Calls `work` on a stack of our own and ends the process with the status that it returns. Returns if the stack at hand is large enough, or
+/// if there is no memory for another one: then it is worth a try as things are.
+pub fn exchange_if_small(work: fn() -> i32) {
+    if limit() >= ENOUGH || WORK.set(work).is_err() {
         return;
     }
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
@@ -36,7 +46,7 @@ pub fn exchange_if_small(work: extern "C" fn()) {
     context.uc_stack.ss_size = OWN;
     context.uc_link = null_mut();
     // SAFETY: the context was filled in by getcontext, the stack is ours for the life of the process, and the function takes no arguments.
-    unsafe { libc::makecontext(&raw mut context, work, 0) };
+    unsafe { libc::makecontext(&raw mut context, work_and_end, 0) };
     // SAFETY: the context is complete. On success this never returns, so that nothing of this frame is used again.
     unsafe { libc::setcontext(&raw const context) };
 }

@@ -1,0 +1,156 @@
+//! Making the child, with its control groups, and how it has ended if it does so before its time.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use super::Walk;
+use crate::cgroups::systemd::Manager;
+use crate::cgroups::{Cgroup, Doors};
+use crate::child::Child;
+use crate::error::Failure;
+use crate::launch::{bridge, init, link};
+use crate::namespaces::{Kind, join};
+use crate::state::store::SECCOMP;
+use crate::sys::heap;
+use crate::sys::process::{self, CloneArgs, Cloned, Exit};
+
+impl Walk<'_> {
+    /// How the child ended, if it did so without a word.
+    pub(super) fn killed_at_birth(&mut self) -> Option<Exit> {
+        if self.heard {
+            return None;
+        }
+        self.death()
+    }
+
+    /// How the child ended. One that still lives is killed. Its end of the link closes a moment before the kernel says that it is dead, so
+    /// that is waited for.
+    fn death(&mut self) -> Option<Exit> {
+        let child = self.child.take()?;
+        let patience = if self.gone.get() { Duration::from_secs(1) } else { Duration::ZERO };
+        let dead = process::poll(&[(child.pidfd()?.as_fd(), false)], Some(patience)).is_ok_and(|ready| ready[0].readable);
+        if dead { child.wait().ok() } else { None }
+    }
+
+    pub(super) fn oom_kills(&self) -> u64 {
+        self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0)
+    }
+
+    /// A process that vanished without a word was killed; the most frequent reason can be found out.
+    pub(super) fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
+        let exit = exit.or_else(|| self.death());
+        let Some(cgroup) = &self.launch.cgroup else { return failure };
+        let oom = self.oom_kills();
+        match exit {
+            // It knows better than any hint that was given on suspicion.
+            Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => Failure { hint: Some(too_little_memory(cgroup)), ..failure },
+            _ if failure.call.as_ref().is_some_and(|call| call.call == "clone3" && call.is(libc::EAGAIN)) => {
+                too_few_processes(failure, cgroup)
+            }
+            _ => failure,
+        }
+    }
+
+    pub(super) fn clone_child(&mut self, new: &[Kind], inside: &[Kind], into_cgroup: bool, bridge: bool) -> Result<(), Failure> {
+        if let Some(cgroup) = &self.launch.cgroup {
+            self.launch.handles.doors = cgroup.doors()?;
+        }
+        let (ours, theirs) = link::pair()?;
+        let (init_ours, init_theirs) =
+            if bridge { link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? } else { (None, None) };
+        let cgroup = self.launch.cgroup.as_ref().filter(|_| into_cgroup).and_then(Cgroup::v2_fd);
+        let flags = u64::from(crate::namespaces::steps::flags(new).cast_unsigned());
+        let request = CloneArgs { flags, cgroup };
+        self.born_in_cgroup = cgroup.is_some();
+        heap::leave();
+        let mut made = self.clone_once(inside, &request);
+        let nested = match (&made, self.launch.record.init) {
+            // Controllers were enabled below the container's cgroup, which has no processes of its own then: init knows where.
+            (Err(failure), Some(init)) if failure.is(libc::EBUSY) && self.born_in_cgroup => self.nested_cgroup(init.pid)?,
+            _ => None,
+        };
+        if let Some(nested) = &nested {
+            made = self.clone_once(inside, &CloneArgs { flags, cgroup: Some(nested.as_fd()) });
+        }
+        // The caller may not write to the cgroup that both have in common, and it is moved by somebody who may. Or nobody may be born there
+        // (`pids.limit` 0), and the first process is moved, which no limit forbids; exec has to keep to the limit.
+        let may_be_moved = |failure: &Failure| {
+            let is_first = self.launch.directory.is_some() && !bridge;
+            failure.is(libc::EACCES) || (failure.is(libc::EAGAIN) && is_first && self.refuses_births())
+        };
+        if self.born_in_cgroup && made.as_ref().is_err_and(may_be_moved) {
+            self.born_in_cgroup = false;
+            made = self.clone_once(inside, &CloneArgs { flags, cgroup: None });
+        }
+        match made? {
+            Cloned::Child => {
+                drop((ours, init_ours));
+                match init_theirs {
+                    Some(init_link) => bridge::run(self.launch.plan, &mut self.launch.handles, theirs, init_link),
+                    None => init::run(self.launch.plan, &mut self.launch.handles, theirs),
+                }
+            }
+            Cloned::Parent(pid, pidfd) => {
+                self.launch.handles.doors = Doors::default();
+                self.child = Some(Child::new(pid, pidfd));
+                self.link = Some(ours);
+                self.next_link = init_ours;
+                Ok(())
+            }
+        }
+    }
+
+    /// A time namespace clashes with the bits of the exit signal in old clone calls only; clone3 takes it as it is.
+    fn clone_once(&self, inside: &[Kind], request: &CloneArgs<'_>) -> Result<Cloned, Failure> {
+        join::clone_inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, request)
+    }
+
+    /// Keeps the compiled filter for exec.
+    pub(super) fn keep_filter(&self) -> Result<(), Failure> {
+        match (self.launch.directory, &self.launch.plan.seccomp) {
+            (Some(directory), Some(filter)) => directory.write_file(SECCOMP, filter.program.as_bytes()),
+            _ => Ok(()),
+        }
+    }
+
+    fn nested_cgroup(&self, pid: i32) -> Result<Option<OwnedFd>, Failure> {
+        self.launch.cgroup.as_ref().map_or(Ok(None), |cgroup| cgroup.v2_of(pid))
+    }
+
+    pub(super) fn join_cgroup(&self) -> Result<(), Failure> {
+        let Some(cgroup) = &self.launch.cgroup else { return Ok(()) };
+        let pid = self.pid()?;
+        if self.born_in_cgroup || self.in_unit {
+            return Ok(());
+        }
+        match (cgroup.join_v2(pid), &self.launch.record.cgroup.unit) {
+            // An ordinary user whose own cgroup is not below that of the user's systemd: it may move the process, and does.
+            (Err(failure), Some(unit)) if failure.is(libc::EACCES) || failure.is(libc::EPERM) => {
+                Manager::connect(unit.which)?.attach(&unit.name, pid)
+            }
+            (joined, _) => joined,
+        }
+    }
+}
+
+/// What a start has been seen to need, with a program that does nothing.
+const LEAST_MEMORY: u64 = 256 << 10;
+
+fn too_little_memory(cgroup: &Cgroup) -> String {
+    let limit = cgroup.stats().map(|stats| stats.memory.usage.limit).unwrap_or(0);
+    let need = format!("a start needs {} KiB or more, and the program its own", LEAST_MEMORY >> 10);
+    format!("the container's memory limit of {limit} bytes is too low: the kernel's OOM killer ended init; {need}")
+}
+
+fn too_few_processes(failure: Failure, cgroup: &Cgroup) -> Failure {
+    if cgroup.refuses_births() {
+        return failure.hint("the container's pids limit of 0 lets no process be made in it");
+    }
+    let Ok(stats) = cgroup.stats() else { return failure };
+    // A limit of 0 is none in the figures.
+    if stats.pids.limit == 0 || stats.pids.current < stats.pids.limit {
+        return failure;
+    }
+    let (limit, current) = (stats.pids.limit, stats.pids.current);
+    failure.hint(format!("the container's pids limit of {limit} is reached: {current} processes run, and this needs one more"))
+}
