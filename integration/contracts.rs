@@ -152,7 +152,7 @@ fn exec_sends_a_pidfd_of_its_process(ctx: &Ctx) -> Outcome {
     let (listener, socket) = receiver(ctx);
     let container = ctx.running(|_| {});
     let pid_file = ctx.path("pid");
-    container.exec(&["--pidfd-socket", &socket, "--pid-file", &pid_file], &["true"]).ok();
+    container.exec(&["--pidfd-socket", &socket, "--pid-file", &pid_file], &["sleep", "1"]).ok();
     assert_eq!(listener.wait().ok().stdout, format!("setns {}\nended\n", read(pid_file.as_ref())));
     Pass
 }

@@ -24,6 +24,7 @@ const BY_KERNEL: &[&str] = &[
     "newer-version",
     "other-platforms",
     "paths-without-mount-namespace",
+    "terminal-that-is-denied",
     "unknown-annotation",
     "unknown-capability",
     "unknown-filesystem",

@@ -153,6 +153,12 @@ pub(super) fn plan(out: &mut Builder<'_>, rules: &[DeviceRule], listed: &[Device
     }
 }
 
+/// True if these rules deny what a terminal is opened by, the ptmx of a devpts.
+pub fn deny_terminals(rules: &[DeviceRule], listed: &[Device]) -> bool {
+    let configured = parse(rules, &Field::from("linux.resources.devices"), &mut Findings::default());
+    !allowed(&list(&configured, listed), Kind::Char, 5, 2, Access(Access::READ.0 | Access::WRITE.0))
+}
+
 /// A change of the device rules of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
@@ -300,7 +306,6 @@ fn overlap(a: &Rule, b: &Rule) -> bool {
 
 /// The meaning of a list: each kind of access is decided by the last rule that is about it. The eBPF program is proven
 /// against this.
-#[cfg(test)]
 pub(super) fn allowed(list: &[Rule], kind: Kind, major: u32, minor: u32, access: Access) -> bool {
     let matches = |rule: &&Rule| {
         rule.kind.is_none_or(|want| want == kind)

@@ -181,6 +181,12 @@ fn cgroup(
         privileged: host.cgroups_required,
         owner,
     };
+    let rules = linux.resources.as_ref().map_or(&[][..], |resources| &resources.devices);
+    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    if terminal && input.privileged && cgroups::devices::deny_terminals(rules, &linux.devices) {
+        let text = "they deny the device c 5:2, by which the terminal of process.terminal is opened; expected it to be allowed";
+        findings.problem(Field::new("linux.resources.devices"), text);
+    }
     if request.systemd_cgroup {
         return cgroups::systemd::plan(&input, &spec.annotations, findings);
     }

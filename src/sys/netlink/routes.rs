@@ -132,8 +132,8 @@ impl fmt::Display for Route {
             None => f.write_str("default")?,
         }
         let hops = self.hops.iter().map(|hop| &hop.attributes);
-        let gateways = hops.chain([&self.attributes]).filter_map(|attributes| find(attributes, RTA_GATEWAY));
-        gateways.map(|gateway| write!(f, " via {}", address(gateway))).collect()
+        let mut gateways = hops.chain([&self.attributes]).filter_map(|attributes| find(attributes, RTA_GATEWAY));
+        gateways.try_for_each(|gateway| write!(f, " via {}", address(gateway)))
     }
 }
 
