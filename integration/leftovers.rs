@@ -78,6 +78,7 @@ static BOMB: Mutex<()> = Mutex::new(());
 /// How many bombs: `RT_BOMBS`, 3 by default, because a machine has better things to do.
 fn bombs(ctx: &Ctx, edit: fn(&mut Value), update: &[&str]) -> Outcome {
     let rounds: usize = std::env::var("RT_BOMBS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    ctx.may_take(u32::try_from(rounds).unwrap(), Duration::from_secs(3));
     for _ in 0..rounds {
         let _one = BOMB.lock().unwrap_or_else(PoisonError::into_inner);
         let path = ctx.fresh("/rt-bomb");
