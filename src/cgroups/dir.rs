@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::sys::fs::{Resolve, faccessat, list_dir, mkdirat, openat, openat2, read_to_end, unlinkat, write_all};
+use crate::sys::fs::{Resolve, faccessat, list_dir, mkdirat, openat, openat2, read_record, read_to_end, unlinkat, write_all};
 use crate::sys::{At, CallError, CallResult};
 
 const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -153,6 +153,12 @@ pub(super) fn remove(path: &Path) -> CallResult<()> {
         Err(error) if error.is(libc::EROFS) && faccessat(At::Cwd, path, libc::F_OK).is_err_and(|error| is_gone(&error)) => Ok(()),
         other => absent(other).map(drop),
     }
+}
+
+/// The only line of a file that may not exist, by its whole path.
+pub(super) fn line_if_present(path: &Path) -> CallResult<Option<String>> {
+    let content = openat(At::Cwd, path, libc::O_RDONLY | libc::O_NOFOLLOW, 0).and_then(read_record);
+    Ok(absent(content)?.map(|content| String::from_utf8_lossy(&content).trim_end().to_owned()))
 }
 
 /// Nothing in place of an error that says that there is nothing.
