@@ -107,11 +107,21 @@ impl Dir {
 
     /// Writes a value with one write(2).
     pub fn write(&self, file: &str, value: &str) -> CallResult<()> {
-        let written = openat(At::from(&self.fd), Path::new(file), libc::O_WRONLY | libc::O_NOFOLLOW, 0).and_then(|fd| {
+        self.write_each(file, std::iter::once(value))
+    }
+
+    /// Writes values one after the other, each with one write(2), up to the first that is refused.
+    pub fn write_each<'a>(&self, file: &str, values: impl Iterator<Item = &'a str>) -> CallResult<()> {
+        let named = |error: CallError, value: &str| self.named(&error, OsStr::new(file), &format!(", {value:?}"));
+        let mut values = values.peekable();
+        let Some(first) = values.peek() else { return Ok(()) };
+        let opened = openat(At::from(&self.fd), Path::new(file), libc::O_WRONLY | libc::O_NOFOLLOW, 0);
+        let fd = opened.map_err(|error| named(error, first))?;
+        values.try_for_each(|value| {
             // An empty value still has to reach the kernel.
-            write_all(fd, if value.is_empty() { b"\n" } else { value.as_bytes() })
-        });
-        written.map_err(|error| self.named(&error, OsStr::new(file), &format!(", {value:?}")))
+            let written = write_all(&fd, if value.is_empty() { b"\n" } else { value.as_bytes() });
+            written.map_err(|error| named(error, value))
+        })
     }
 
     /// The directories in it.
