@@ -37,7 +37,7 @@ demo: ## build, then take real containers through their life, as root and as an 
 test: ## run every test, the last line sums them up
 	scripts/test
 
-test-long: ## take random configurations through check, create, start and delete (RT_CASES=500, RT_SEED=...)
+test-long: ## random seccomp profiles against libseccomp, random configurations through check, create, start and delete (ORACLE_SEEDS=20, RT_CASES=500, RT_SEED=...)
 	scripts/test-long
 
 vm-test: ## run the integration suite on pure cgroup v2, with and without systemd, in a virtual machine

@@ -9,7 +9,7 @@ SHORT = (("run engine", "wall_us"), ("run engine", "cpu_us"), ("run min", "wall_
          ("start", "wall_us"), ("exec", "wall_us"), ("state", "wall_us"), ("kill", "wall_us"), ("delete", "wall_us"),
          ("40 runs at once", "wall_us"), ("run, 200 mounts", "wall_us"), ("version", "wall_us"), ("init's memory", "dirty_kib"),
          ("binary", "bytes"))
-PLOTTED = ("run engine", "run min", "run rootless", "create", "start", "exec", "state", "kill", "delete", "version")
+PLOTTED = ("run engine", "run without seccomp", "run min", "run rootless", "create", "start", "exec", "state", "kill", "delete", "version")
 COLOURS = {"floor": "#9a9a9a", "rt": "#1f77b4", "runc": "#d62728", "crun": "#2ca02c", "youki": "#9467bd"}
 BEGIN, END = "<!-- make bench: begin -->", "<!-- make bench: end -->"
 

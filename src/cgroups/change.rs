@@ -121,9 +121,12 @@ fn change_list(dir: &Dir, there: &Exceptions, lines: &[DeviceLine]) -> CallResul
     }
 }
 
-/// Lines for `devices.allow` and `devices.deny` of version 1.
+/// Lines for `devices.allow` and `devices.deny` of version 1: one write(2) for each, and a file is opened once for all that follow each other.
 pub(super) fn write_lines(dir: &Dir, lines: &[DeviceLine]) -> CallResult<()> {
-    lines.iter().try_for_each(|line| dir.write(if line.allow { "devices.allow" } else { "devices.deny" }, &line.text))
+    lines.chunk_by(|one, next| one.allow == next.allow).try_for_each(|lines| {
+        let file = if lines[0].allow { "devices.allow" } else { "devices.deny" };
+        dir.write_each(file, lines.iter().map(|line| line.text.as_str()))
+    })
 }
 
 /// One program for another in a single call; in place of none or of several (others attach theirs, too), the new one is

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use crate::sys::fs::{Resolve, faccessat, list_dir, mkdirat, openat, openat2, read_to_end, unlinkat, write_all};
+use crate::sys::fs::{Resolve, faccessat, list_dir, mkdirat, openat, openat2, read_record, read_to_end, unlinkat, write_all};
 use crate::sys::{At, CallError, CallResult};
 
 const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW;
@@ -107,11 +107,21 @@ impl Dir {
 
     /// Writes a value with one write(2).
     pub fn write(&self, file: &str, value: &str) -> CallResult<()> {
-        let written = openat(At::from(&self.fd), Path::new(file), libc::O_WRONLY | libc::O_NOFOLLOW, 0).and_then(|fd| {
+        self.write_each(file, std::iter::once(value))
+    }
+
+    /// Writes values one after the other, each with one write(2), up to the first that is refused.
+    pub fn write_each<'a>(&self, file: &str, values: impl Iterator<Item = &'a str>) -> CallResult<()> {
+        let named = |error: CallError, value: &str| self.named(&error, OsStr::new(file), &format!(", {value:?}"));
+        let mut values = values.peekable();
+        let Some(first) = values.peek() else { return Ok(()) };
+        let opened = openat(At::from(&self.fd), Path::new(file), libc::O_WRONLY | libc::O_NOFOLLOW, 0);
+        let fd = opened.map_err(|error| named(error, first))?;
+        values.try_for_each(|value| {
             // An empty value still has to reach the kernel.
-            write_all(fd, if value.is_empty() { b"\n" } else { value.as_bytes() })
-        });
-        written.map_err(|error| self.named(&error, OsStr::new(file), &format!(", {value:?}")))
+            let written = write_all(&fd, if value.is_empty() { b"\n" } else { value.as_bytes() });
+            written.map_err(|error| named(error, value))
+        })
     }
 
     /// The directories in it.
@@ -153,6 +163,12 @@ pub(super) fn remove(path: &Path) -> CallResult<()> {
         Err(error) if error.is(libc::EROFS) && faccessat(At::Cwd, path, libc::F_OK).is_err_and(|error| is_gone(&error)) => Ok(()),
         other => absent(other).map(drop),
     }
+}
+
+/// The only line of a file that may not exist, by its whole path.
+pub(super) fn line_if_present(path: &Path) -> CallResult<Option<String>> {
+    let content = openat(At::Cwd, path, libc::O_RDONLY | libc::O_NOFOLLOW, 0).and_then(read_record);
+    Ok(absent(content)?.map(|content| String::from_utf8_lossy(&content).trim_end().to_owned()))
 }
 
 /// Nothing in place of an error that says that there is nothing.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::cgroup::Cgroup;
-use super::dir::Dir;
+use super::dir::{Dir, line_if_present};
+use super::steps::{CgroupRecord, Recorded, Version};
 use crate::error::{Doing, Failure};
 use crate::sys::CallResult;
 use crate::sys::process::poll_priority;
@@ -61,17 +62,12 @@ impl Cgroup {
         Ok(())
     }
 
-    /// True if the processes stand still, or are about to (version 1: `FREEZING`).
+    /// See [`is_frozen`].
     ///
     /// # Errors
     /// The kernel's.
     pub fn is_frozen(&self) -> Result<bool, Failure> {
-        let asked = self.v2().map_or(Ok(false), |dir| is_true(dir, "cgroup.freeze"));
-        if asked.doing(|| "see whether the container is frozen")? {
-            return Ok(true);
-        }
-        let state = self.v1("freezer").map_or(Ok(None), |dir| dir.read_if_present("freezer.state"));
-        Ok(state.doing(|| "see whether the container is frozen")?.is_some_and(|state| state.trim() != "THAWED"))
+        is_frozen(&self.record)
     }
 
     /// The unified directory, if the kernel can freeze there (Linux 5.2).
@@ -80,6 +76,30 @@ impl Cgroup {
         let content = dir.read_if_present("cgroup.freeze").doing(|| "look for a freezer")?;
         Ok(content.map(|_| dir))
     }
+}
+
+/// True if the processes of a container stand still, or are about to (version 1: `FREEZING`). Only the file that says it is opened, and
+/// what does not exist (any more) is not frozen.
+///
+/// # Errors
+/// The kernel's.
+pub fn is_frozen(record: &CgroupRecord) -> Result<bool, Failure> {
+    let says = |recorded: &Recorded| -> CallResult<bool> {
+        let directory = || recorded.place.directory();
+        match recorded.place.version {
+            Version::V2 => Ok(line_if_present(&directory().join("cgroup.freeze"))?.is_some_and(|asked| asked == "1")),
+            Version::V1 if recorded.place.has("freezer") => {
+                Ok(line_if_present(&directory().join("freezer.state"))?.is_some_and(|state| state != "THAWED"))
+            }
+            Version::V1 => Ok(false),
+        }
+    };
+    for recorded in &record.directories {
+        if says(recorded).doing(|| "see whether the container is frozen")? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn is_true(dir: &Dir, file: &str) -> CallResult<bool> {

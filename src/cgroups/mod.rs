@@ -41,6 +41,7 @@ pub use cgroup::{Cgroup, Choice, Doors};
 pub use create::{Survey, survey};
 pub use devices::plan_change;
 pub use facts::{Facts, probe, probe_systemd};
+pub use freeze::is_frozen;
 pub use mark::owned;
 pub use plan::{CgroupPlan, Input, plan, plan_update};
 pub use remove::remove_if_empty;

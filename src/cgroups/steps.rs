@@ -190,6 +190,7 @@ impl fmt::Display for Write {
 
 /// What the container's record says about one directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Line")]
 pub struct Recorded {
     /// The directory.
     #[serde(flatten)]
@@ -200,6 +201,24 @@ pub struct Recorded {
     /// with the container if nobody else uses them then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parents: Vec<PathBuf>,
+}
+
+/// The same as it is read: `flatten` would keep every value aside before it is known what it is for.
+#[derive(Deserialize)]
+struct Line {
+    version: Version,
+    controllers: Vec<String>,
+    mount: PathBuf,
+    path: PathBuf,
+    ours: bool,
+    #[serde(default)]
+    parents: Vec<PathBuf>,
+}
+
+impl From<Line> for Recorded {
+    fn from(Line { version, controllers, mount, path, ours, parents }: Line) -> Self {
+        Self { place: Place { version, controllers, mount, path }, ours, parents }
+    }
 }
 
 /// What the container's record says about its control groups: written before any of them is made.

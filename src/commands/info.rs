@@ -28,7 +28,6 @@ pub fn run(_args: &Args, globals: &Globals) -> Result<i32, Error> {
         capabilities::NAMES.iter().enumerate().filter(|(bit, _)| host.effective >> bit & 1 == 1).map(|(_, name)| *name).collect();
     let lines = [
         ("version", VERSION.replace('\n', ", ")),
-        ("libseccomp", crate::sys::libseccomp::version()),
         ("kernel", format!("{} {}", read("/proc/sys/kernel/osrelease"), std::env::consts::ARCH)),
         ("processors", std::thread::available_parallelism().map_or(0, std::num::NonZero::get).to_string()),
         ("memory", total),

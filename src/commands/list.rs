@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::id::ContainerId;
 use crate::log::Log;
-use crate::state::{Container, Store};
+use crate::state::{Glance, Store};
 
 use super::{Globals, print};
 
@@ -35,15 +35,15 @@ pub enum Format {
 /// # Errors
 /// If the state root cannot be read.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
-    let containers = globals.store().and_then(|store| all(&store, &globals.log)).map_err(|error| error.during("list"))?;
+    let glances = globals.store().and_then(|store| all(&store, &globals.log)).map_err(|error| error.during("list"))?;
     let text = match args.format {
-        _ if args.quiet => containers.iter().map(|container| format!("{}\n", container.id())).collect(),
-        Format::Table => table(&containers, &passwd()),
+        _ if args.quiet => glances.iter().map(|glance| format!("{}\n", glance.id())).collect(),
+        Format::Table => table(&glances, &mut Owners::default()),
         // An empty list is null, as engines have it from runc.
-        Format::Json if containers.is_empty() => "null\n".to_owned(),
+        Format::Json if glances.is_empty() => "null\n".to_owned(),
         Format::Json => {
-            let passwd = passwd();
-            format!("{}\n", Value::Array(containers.iter().map(|container| entry(container, &passwd)).collect()))
+            let mut owners = Owners::default();
+            format!("{}\n", Value::Array(glances.iter().map(|glance| entry(glance, &mut owners)).collect()))
         }
     };
     print(&text)?;
@@ -51,9 +51,10 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 }
 
 /// Every container that can be read. One that is made or deleted at this moment is left out; of what is damaged there is a warning.
-fn all(store: &Store, log: &Log) -> Result<Vec<Container>, Error> {
-    let load = |id: &ContainerId| match Container::load(store, id) {
-        Ok(container) => Some(container.closed()),
+fn all(store: &Store, log: &Log) -> Result<Vec<Glance>, Error> {
+    let mut procfs = None;
+    let load = |id: &ContainerId| match Glance::load(store, id, &mut procfs) {
+        Ok(glance) => Some(glance),
         Err(error) => {
             let nobody_is_at_it = || store.find(id).ok()??.is_locked().ok().map(|locked| !locked);
             if nobody_is_at_it() == Some(true) {
@@ -66,43 +67,49 @@ fn all(store: &Store, log: &Log) -> Result<Vec<Container>, Error> {
     Ok(store.ids()?.iter().filter_map(load).collect())
 }
 
-fn entry(container: &Container, passwd: &str) -> Value {
-    let mut state = container.state();
-    state["owner"] = json!(owner(container, passwd));
+fn entry(glance: &Glance, owners: &mut Owners) -> Value {
+    let mut state = glance.state();
+    state["owner"] = json!(owners.name(glance.owner()));
     state
 }
 
-/// The host's users; without the file there are only numbers.
-fn passwd() -> String {
-    std::fs::read_to_string("/etc/passwd").unwrap_or_default()
+/// The names of the users that made containers, from the host's passwd, or their numbers: each is looked for once.
+#[derive(Default)]
+struct Owners {
+    passwd: Option<String>,
+    known: Vec<(u32, String)>,
 }
 
-/// The name of the user that made it, from the host's passwd, or its number.
-fn owner(container: &Container, passwd: &str) -> String {
-    let uid = container.record.owner;
-    let named = passwd.lines().find_map(|line| {
+impl Owners {
+    fn name(&mut self, uid: u32) -> &str {
+        let at = self.known.iter().position(|known| known.0 == uid).unwrap_or_else(|| {
+            // Without the file there are only numbers.
+            let passwd = self.passwd.get_or_insert_with(|| std::fs::read_to_string("/etc/passwd").unwrap_or_default());
+            let name = named(passwd, uid).unwrap_or_else(|| format!("#{uid}"));
+            self.known.push((uid, name));
+            self.known.len() - 1
+        });
+        &self.known[at].1
+    }
+}
+
+fn named(passwd: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        (fields.nth(1) == Some(uid.to_string().as_str())).then(|| name.to_owned())
-    });
-    named.unwrap_or_else(|| format!("#{uid}"))
+        (fields.nth(1) == Some(uid.as_str())).then(|| name.to_owned())
+    })
 }
 
-fn table(containers: &[Container], passwd: &str) -> String {
+fn table(glances: &[Glance], owners: &mut Owners) -> String {
     let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-    let row = |container: &Container| {
-        let pid = container.state()["pid"].to_string();
-        let bundle = container.record.bundle.display().to_string();
-        [
-            container.id().to_string(),
-            pid,
-            container.status.to_string(),
-            bundle,
-            container.record.created.clone(),
-            owner(container, passwd),
-        ]
+    let row = |glance: &Glance| {
+        let bundle = glance.bundle().display().to_string();
+        let owner = owners.name(glance.owner()).to_owned();
+        [glance.id().to_string(), glance.pid().to_string(), glance.status.to_string(), bundle, glance.created().to_owned(), owner]
     };
-    let rows: Vec<[String; 6]> = std::iter::once(header).chain(containers.iter().map(row)).collect();
+    let rows: Vec<[String; 6]> = std::iter::once(header).chain(glances.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0).max(11);
     let widths: Vec<usize> = (0..6).map(width).collect();
     let line = |row: &[String; 6]| {

@@ -206,7 +206,12 @@ pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
         globals.log.warning(&warning.to_string());
     }
     match launch(&prepared, request, &directory, globals) {
-        Ok((record, launched)) => Ok(Made { store, directory, record, launched }),
+        Ok((record, launched)) => {
+            // Its memory was left alone before the clone and would not be used again (`sys::heap::leave`): to take thousands of pieces
+            // apart would be for nothing.
+            std::mem::forget(prepared);
+            Ok(Made { store, directory, record, launched })
+        }
         Err(failure) => Err(roll_back(failure, &store, &directory, globals)),
     }
 }

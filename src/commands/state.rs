@@ -3,7 +3,7 @@
 use clap::Args as ClapArgs;
 
 use crate::error::Error;
-use crate::state::Container;
+use crate::state::Glance;
 
 use super::{Globals, parse_id, print_json};
 
@@ -20,7 +20,7 @@ pub struct Args {
 /// If there is no such container.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during(format!("state {}", args.id));
-    let container = Container::load(&globals.store()?, &parse_id(&args.id).map_err(during)?).map_err(during)?;
-    print_json(&container.state())?;
+    let glance = Glance::load(&globals.store()?, &parse_id(&args.id).map_err(during)?, &mut None).map_err(during)?;
+    print_json(&glance.state())?;
     Ok(0)
 }

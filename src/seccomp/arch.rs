@@ -157,11 +157,6 @@ pub const SUBCALLS: &[(&str, &str, u32)] = &[
     ("socketpair", "socketcall", 8),
 ];
 
-/// The multiplexer of a call and the value that selects it.
-pub fn subcall(name: &str) -> Option<(&'static str, u32)> {
-    SUBCALLS.binary_search_by(|entry| entry.0.cmp(name)).ok().map(|index| (SUBCALLS[index].1, SUBCALLS[index].2))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Bpf;
-use super::arch::{AUDIT_X86_64, Arch, X32_BIT, subcall};
+use super::arch::{AUDIT_X86_64, Arch, X32_BIT};
 use super::condition::{Clause, Condition, Known, Op};
 use super::decide::{Case, decide};
 use super::emit::emit;
@@ -111,13 +111,17 @@ pub fn compile(policy: &Policy<'_>, options: Options) -> Result<Compiled, Refusa
         let numbers = numbers(&mut graph, &profile, audit)?;
         let sums = sums(&graph, &numbers);
         trees.push((audit, tree(&mut graph, &numbers, &sums)));
-        if graph.nodes().len() > MAX_NODES {
+        if graph.len() > MAX_NODES {
             return Err(Refusal::TooLong);
         }
     }
     // One after the other: there are three at most in practice, and nearly all calls are of the first.
     let bad = graph.action(BAD_ARCH);
     let root = trees.into_iter().rev().fold(bad, |next, (audit, tree)| graph.branch(AUDIT, Jump::Eq, audit, tree, next));
+    // Each decision on a way is an instruction; this also bounds how deep the writing goes.
+    if graph.depth(root) as usize > MAX_INSTRUCTIONS {
+        return Err(Refusal::TooLong);
+    }
     let program = emit(&graph, root);
     if program.len() > MAX_INSTRUCTIONS { Err(Refusal::TooLong) } else { Ok(Compiled { program, unknown }) }
 }
@@ -136,10 +140,10 @@ struct Profile<'a, 'spec> {
 
 fn resolve(policy: &Policy<'_>) -> (Vec<Resolved>, Vec<String>) {
     let mut known = Vec::with_capacity(policy.rules.iter().map(|rule| rule.names.len()).sum());
-    let (mut unknown, mut place) = (Vec::new(), 0);
+    let mut unknown = Vec::new();
     for (index, rule) in policy.rules.iter().enumerate() {
         for name in rule.names {
-            match table::find_from(name, &mut place) {
+            match table::find(name) {
                 Some(row) => known.push((row, index)),
                 None => unknown.push(name.clone()),
             }
@@ -184,7 +188,6 @@ fn numbers(graph: &mut Graph, profile: &Profile<'_, '_>, audit: u32) -> Result<R
 }
 
 fn add(runs: &mut Runs, start: u32, node: Node) {
-    runs.pop_if(|last| last.0 == start);
     if runs.last().is_none_or(|last| last.1 != node) {
         runs.push((start, node));
     }
@@ -205,18 +208,26 @@ fn numbers_of(graph: &mut Graph, runs: &mut Runs, profile: &Profile<'_, '_>, arc
     let newest = newest(known, arch).filter(|_| options.enosys && hides_newer(policy.default));
     let newer = if newest.is_some() { graph.action(errno(libc::ENOSYS)) } else { default };
     let newest = newest.unwrap_or(u32::MAX);
-    add(runs, if arch.base == X32_BIT { X32_BIT } else { 0 }, default);
     let uses = uses(profile, arch);
-    let mut calls = uses.chunk_by(|a, b| a.number == b.number).peekable();
-    while let Some(rules) = calls.next_if(|rules| rules[0].number <= newest) {
-        add(runs, rules[0].number, call(graph, profile, rules, arch)?);
-        add(runs, rules[0].number + 1, default);
+    // What comes next; where the calls of the profile leave a gap, the default or what is newer has its place.
+    let mut next = if arch.base == X32_BIT { X32_BIT } else { 0 };
+    let gap = |runs: &mut Runs, next: u32, end: u32| {
+        if next <= newest && next < end {
+            add(runs, next, default);
+        }
+        if newest < end - 1 {
+            add(runs, next.max(newest + 1), newer);
+        }
+    };
+    for rules in uses.chunk_by(|a, b| a.number == b.number) {
+        let number = rules[0].number;
+        if next < number {
+            gap(runs, next, number);
+        }
+        add(runs, number, call(graph, profile, rules, arch)?);
+        next = number + 1;
     }
-    add(runs, newest.saturating_add(1), newer);
-    for rules in calls {
-        add(runs, rules[0].number, call(graph, profile, rules, arch)?);
-        add(runs, rules[0].number + 1, newer);
-    }
+    gap(runs, next, u32::MAX);
     Ok(())
 }
 
@@ -230,31 +241,58 @@ fn newest(known: &[Resolved], arch: &Arch) -> Option<u32> {
 fn uses(profile: &Profile<'_, '_>, arch: &Arch) -> Vec<Use> {
     let Profile { policy, known, .. } = profile;
     let mut uses = Vec::with_capacity(known.len());
-    for &(row, rule) in known.iter().filter(|(_, rule)| policy.rules[*rule].action != policy.default) {
-        let mut note = |row: &'static Row, selected| {
-            uses.extend(arch.number(row).map(|number| Use { number, row, rule, selected }));
-        };
-        note(row, None);
+    for &(row, rule) in known {
+        if policy.rules[rule].action == policy.default {
+            continue;
+        }
+        if let Some(number) = arch.number(row) {
+            uses.push(Use { number, row, rule, selected: None });
+        }
         if arch.multiplexed
-            && let Some((multiplexer, selected)) = subcall(row.name())
-            && let Some(multiplexer) = table::find(multiplexer)
+            && let Some((multiplexer, selected)) = row.subcall()
+            && let Some(row) = table::find(multiplexer)
+            && let Some(number) = arch.number(row)
         {
-            note(multiplexer, Some(selected));
+            uses.push(Use { number, row, rule, selected: Some(selected) });
         }
     }
-    in_order(&uses)
+    in_order(uses, arch.base)
 }
 
-/// Sorted by number, and of one number as they were: small keys are sorted in place of what they stand for.
-fn in_order(uses: &[Use]) -> Vec<Use> {
-    let mut keys: Vec<(u32, usize)> = uses.iter().enumerate().map(|(place, entry)| (entry.number, place)).collect();
-    keys.sort_unstable();
-    keys.into_iter().map(|(_, place)| uses[place]).collect()
+/// Numbers, counted from an architecture's base, that all but a few calls of ARM are below.
+const BUCKETS: usize = 1024;
+
+/// Sorted by number, and of one number as they were.
+fn in_order(mut uses: Vec<Use>, base: u32) -> Vec<Use> {
+    // How many have a lower number: where those of this number begin.
+    let mut starts = [0_u32; BUCKETS + 1];
+    for entry in &uses {
+        let Some(count) = starts.get_mut((entry.number - base) as usize + 1) else {
+            uses.sort_by_key(|entry| entry.number);
+            return uses;
+        };
+        *count += 1;
+    }
+    for at in 1..BUCKETS {
+        starts[at] += starts[at - 1];
+    }
+    let mut sorted = uses.clone();
+    for entry in uses {
+        let place = &mut starts[(entry.number - base) as usize];
+        sorted[*place as usize] = entry;
+        *place += 1;
+    }
+    sorted
 }
 
 /// The treatment of one system call.
 fn call(graph: &mut Graph, profile: &Profile<'_, '_>, uses: &[Use], arch: &Arch) -> Result<Node, Refusal> {
     let policy = profile.policy;
+    // Nearly all rules are without conditions: nothing is to be worked out for the first one of a call.
+    let first = &policy.rules[uses[0].rule];
+    if uses[0].selected.is_none() && first.alternatives.first().is_some_and(Vec::is_empty) {
+        return Ok(profile.actions[uses[0].rule]);
+    }
     let mut cases = Vec::new();
     for entry in uses {
         let rule = &policy.rules[entry.rule];
@@ -311,7 +349,7 @@ fn words(case: &Ranked<usize>, action: u32, arch: &Arch) -> Option<Case> {
 
 /// A search for the run that the number is in. It is balanced by what is still to be done in the end: runs whose treatment
 /// takes more decisions lie less deep.
-fn tree(graph: &mut Graph, runs: &[(u32, Node)], sums: &[usize]) -> Node {
+fn tree(graph: &mut Graph, runs: &[(u32, Node)], sums: &[u32]) -> Node {
     match runs {
         [] => graph.action(BAD_ARCH),
         [(_, only)] => *only,
@@ -328,17 +366,18 @@ fn tree(graph: &mut Graph, runs: &[(u32, Node)], sums: &[usize]) -> Node {
 }
 
 /// What is still to be done in the end, summed up: before the first run, before the second, ..., behind the last.
-fn sums(graph: &Graph, runs: &[(u32, Node)]) -> Vec<usize> {
-    let mut sums = Vec::with_capacity(runs.len() + 1);
-    sums.push(0);
+fn sums(graph: &Graph, runs: &[(u32, Node)]) -> Vec<u32> {
+    let (mut sums, mut sum) = (Vec::with_capacity(runs.len() + 1), 0);
+    sums.push(sum);
     for run in runs {
-        sums.push(sums[sums.len() - 1] + 1 + graph.depth(run.1));
+        sum += 1 + graph.depth(run.1);
+        sums.push(sum);
     }
     sums
 }
 
 /// Where to divide at least two runs, so that neither part is empty.
-fn middle(sums: &[usize]) -> usize {
+fn middle(sums: &[u32]) -> usize {
     let runs = sums.len() - 1;
     let total = sums[0] + sums[runs];
     // The run in which the half is reached: before it or behind it, where the parts are more alike.

@@ -43,25 +43,25 @@ impl Grown<'_> {
     fn node(&mut self, cases: Vec<Case>) -> Option<Node> {
         let Some(first) = cases.first() else { return Some(self.default) };
         let Some(next) = first.clauses.first().and_then(Clause::next) else { return Some(self.graph.action(first.action)) };
-        if let Some(&node) = self.seen.get(&cases) {
-            return (node != UNFINISHED).then_some(node);
+        // What is left of one condition leads to different rests only.
+        let may_recur = cases.len() > 1 || first.clauses.len() > 1;
+        if may_recur && let Some(&node) = self.seen.get(&cases) {
+            return Some(node);
         }
         self.looked_at += cases.len();
         if self.looked_at > BUDGET {
             return None;
         }
-        self.seen.insert(cases.clone(), UNFINISHED);
         let test = halving(&cases, &next).unwrap_or(next);
         let yes = self.node(given(&cases, &test, true))?;
         let no = self.node(given(&cases, &test, false))?;
         let node = branch(self.graph, &test, yes, no);
-        self.seen.insert(cases, node);
+        if may_recur {
+            self.seen.insert(cases, node);
+        }
         Some(node)
     }
 }
-
-/// Stands for a rest that is being worked on. (It is never met: each step leaves fewer tests.)
-const UNFINISHED: Node = Node::MAX;
 
 /// The test that halves the values which a word is compared with, if they are many and the next test is for one of them.
 fn halving(cases: &[Case], next: &Test) -> Option<Test> {

@@ -16,7 +16,7 @@ const JA: u16 = 0x05; // BPF_JMP | BPF_JA
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 /// The longest conditional jump, less two for what may be put in between.
-const REACH: usize = 253;
+const REACH: u32 = 253;
 
 /// Where a decision is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,34 +31,19 @@ enum Entry {
 
 /// The program of a graph.
 pub fn emit(graph: &Graph, root: Node) -> Bpf {
-    let mut writer = Writer { code: Vec::with_capacity(512), places: vec![[0; 3]; graph.nodes().len()] };
-    let plan = entries(graph, root);
-    let mut order = Vec::new();
-    place(graph, root, &mut vec![false; graph.nodes().len()], &mut order);
-    for node in order {
-        match graph.nodes()[node] {
-            Kind::Return(action) => writer.action(node, action),
-            Kind::Branch { word, jump, k, yes, no } => {
-                let yes = writer.near(graph, yes, entry(graph, Some(word), yes));
-                let no = writer.near(graph, no, entry(graph, Some(word), no));
-                writer.branch(node, code(jump), k, yes, no);
-                writer.prologue(node, word, plan.mask[node], plan.load[node]);
-            }
+    let mut writer = Writer { graph, code: Vec::with_capacity(1024), nodes: vec![Place::default(); graph.len()] };
+    writer.enter(None, root);
+    // Each node comes after those that it leads to: backwards, whoever leads to a node is met before it.
+    for node in (0..=root).rev() {
+        if let Kind::Branch { word, yes, no, .. } = graph.kind(node)
+            && writer.nodes[node as usize].reached
+        {
+            writer.enter(Some(word), yes);
+            writer.enter(Some(word), no);
         }
     }
+    writer.node(root);
     writer.finish()
-}
-
-/// Puts what a node leads to before the node, and close to it; `no` closest.
-fn place(graph: &Graph, node: Node, placed: &mut [bool], order: &mut Vec<Node>) {
-    if std::mem::replace(&mut placed[node], true) {
-        return;
-    }
-    if let Kind::Branch { yes, no, .. } = graph.nodes()[node] {
-        place(graph, yes, placed, order);
-        place(graph, no, placed, order);
-    }
-    order.push(node);
 }
 
 fn code(jump: Jump) -> u16 {
@@ -72,7 +57,7 @@ fn code(jump: Jump) -> u16 {
 
 /// How a node is entered with this in the accumulator.
 fn entry(graph: &Graph, accumulator: Option<Word>, node: Node) -> Entry {
-    let Kind::Branch { word, .. } = graph.nodes()[node] else { return Entry::Jump };
+    let Kind::Branch { word, .. } = graph.kind(node) else { return Entry::Jump };
     match accumulator {
         Some(held) if held == word => Entry::Jump,
         Some(held) if held == Word::at(word.offset) => Entry::Mask,
@@ -80,86 +65,102 @@ fn entry(graph: &Graph, accumulator: Option<Word>, node: Node) -> Entry {
     }
 }
 
-/// Which nodes are reached, and by which entries.
-struct Entries {
-    reached: Vec<bool>,
-    load: Vec<bool>,
-    mask: Vec<bool>,
-}
-
-fn entries(graph: &Graph, root: Node) -> Entries {
-    let count = graph.nodes().len();
-    let mut plan = Entries { reached: vec![false; count], load: vec![false; count], mask: vec![false; count] };
-    let mark = |from: Option<Word>, node: Node, plan: &mut Entries| {
-        plan.reached[node] = true;
-        match entry(graph, from, node) {
-            Entry::Load => plan.load[node] = true,
-            Entry::Mask => plan.mask[node] = true,
-            Entry::Jump => {}
-        }
-    };
-    mark(None, root, &mut plan);
-    for (node, kind) in graph.nodes().iter().enumerate().rev() {
-        if let Kind::Branch { word, yes, no, .. } = *kind
-            && plan.reached[node]
-        {
-            mark(Some(word), yes, &mut plan);
-            mark(Some(word), no, &mut plan);
-        }
-    }
-    plan
+/// What is known of a node.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    /// Where its entries are, in the order of [`Entry`]; what is nearest if there are several.
+    entries: [u32; 3],
+    reached: bool,
+    /// Entered at its load.
+    load: bool,
+    /// Entered behind its load.
+    mask: bool,
+    written: bool,
 }
 
 /// The program from its end: positions count from the last instruction.
-struct Writer {
+struct Writer<'graph> {
+    graph: &'graph Graph,
     code: Vec<[u8; 8]>,
-    /// Of each node, where its entries are; what is nearest if there are several.
-    places: Vec<[usize; 3]>,
+    nodes: Vec<Place>,
 }
 
-impl Writer {
+impl Writer<'_> {
+    /// Notes that a node is entered with this in the accumulator.
+    fn enter(&mut self, accumulator: Option<Word>, node: Node) {
+        let entry = entry(self.graph, accumulator, node);
+        let place = &mut self.nodes[node as usize];
+        place.reached = true;
+        place.load |= entry == Entry::Load;
+        place.mask |= entry == Entry::Mask;
+    }
+
+    /// Puts what a node leads to before the node, and close to it; `no` closest.
+    fn node(&mut self, node: Node) {
+        if std::mem::replace(&mut self.nodes[node as usize].written, true) {
+            return;
+        }
+        match self.graph.kind(node) {
+            Kind::Return(action) => self.action(node, action),
+            Kind::Branch { word, jump, k, yes, no } => {
+                self.node(yes);
+                self.node(no);
+                let yes = self.near(yes, entry(self.graph, Some(word), yes));
+                let no = self.near(no, entry(self.graph, Some(word), no));
+                self.branch(node, code(jump), k, yes, no);
+                self.prologue(node, word);
+            }
+        }
+    }
+
     fn push(&mut self, code: u16, yes: u8, no: u8, k: u32) {
         let (code, k) = (code.to_ne_bytes(), k.to_ne_bytes());
         self.code.push([code[0], code[1], yes, no, k[0], k[1], k[2], k[3]]);
     }
 
+    /// The place of the next instruction.
+    fn here(&self) -> u32 {
+        u32::try_from(self.code.len()).unwrap_or(u32::MAX)
+    }
+
     fn action(&mut self, node: Node, action: u32) {
-        self.places[node][Entry::Jump as usize] = self.code.len();
+        self.nodes[node as usize].entries[Entry::Jump as usize] = self.here();
         self.push(RETURN, 0, 0, action);
     }
 
     /// The position of an entry, near enough for a conditional jump that is written next.
-    fn near(&mut self, graph: &Graph, node: Node, entry: Entry) -> usize {
-        let place = self.places[node][entry as usize];
-        let distance = self.code.len() - 1 - place;
+    fn near(&mut self, node: Node, entry: Entry) -> u32 {
+        let place = self.nodes[node as usize].entries[entry as usize];
+        let distance = self.here() - 1 - place;
         if distance <= REACH {
             return place;
         }
-        match graph.nodes()[node] {
+        match self.graph.kind(node) {
             Kind::Return(action) => self.action(node, action),
             Kind::Branch { .. } => {
-                self.places[node][entry as usize] = self.code.len();
-                self.push(JA, 0, 0, u32::try_from(distance).unwrap_or(u32::MAX));
+                self.nodes[node as usize].entries[entry as usize] = self.here();
+                self.push(JA, 0, 0, distance);
             }
         }
-        self.code.len() - 1
+        self.here() - 1
     }
 
-    fn branch(&mut self, node: Node, code: u16, k: u32, yes: usize, no: usize) {
-        let here = self.code.len();
-        let distance = |place: usize| u8::try_from(here - 1 - place).unwrap_or(u8::MAX);
-        self.places[node][Entry::Jump as usize] = here;
+    fn branch(&mut self, node: Node, code: u16, k: u32, yes: u32, no: u32) {
+        let here = self.here();
+        let distance = |place: u32| u8::try_from(here - 1 - place).unwrap_or(u8::MAX);
+        self.nodes[node as usize].entries[Entry::Jump as usize] = here;
         self.push(code, distance(yes), distance(no), k);
     }
 
     /// What stands before the jump of a decision.
-    fn prologue(&mut self, node: Node, word: Word, by_mask: bool, by_load: bool) {
-        if word.mask != u32::MAX && (by_mask || by_load) {
-            self.places[node][Entry::Mask as usize] = self.code.len();
+    fn prologue(&mut self, node: Node, word: Word) {
+        let Place { load, mask, .. } = self.nodes[node as usize];
+        if word.mask != u32::MAX && (mask || load) {
+            self.nodes[node as usize].entries[Entry::Mask as usize] = self.here();
             self.push(AND, 0, 0, word.mask);
         }
-        if by_load {
-            self.places[node][Entry::Load as usize] = self.code.len();
+        if load {
+            self.nodes[node as usize].entries[Entry::Load as usize] = self.here();
             self.push(LOAD, 0, 0, word.offset);
         }
     }

@@ -39,7 +39,7 @@ impl Hasher for Mixer {
 }
 
 /// A node of a [`Graph`].
-pub type Node = usize;
+pub type Node = u32;
 
 /// What is compared with the accumulator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -90,13 +90,32 @@ pub enum Kind {
     },
 }
 
+impl Kind {
+    /// For [`Graph::find`]: every node is looked for once, most of them in vain, so that this is short.
+    fn hash(&self) -> u64 {
+        let mut mixer = Mixer::default();
+        match *self {
+            Self::Return(action) => mixer.write_u32(action),
+            Self::Branch { word, jump, k, yes, no } => {
+                mixer.write_u64(u64::from(yes) << 32 | u64::from(no));
+                mixer.write_u64(u64::from(k) << 32 | u64::from(word.offset << 2 | jump as u32));
+            }
+        }
+        mixer.finish()
+    }
+}
+
 /// An acyclic graph; nodes are numbered so that each comes after those it leads to.
 #[derive(Debug, Default)]
 pub struct Graph {
     nodes: Vec<Kind>,
-    depths: Vec<usize>,
-    known: FastMap<Kind, Node>,
+    depths: Vec<u32>,
+    /// Nodes by the hash of their kind; one that is taken is followed by the next. Its length is a power of two, and half of it is free.
+    known: Vec<Node>,
 }
+
+/// A free place of [`Graph::known`].
+const FREE: Node = Node::MAX;
 
 impl Graph {
     /// The node that ends with an action.
@@ -112,26 +131,61 @@ impl Graph {
         self.intern(Kind::Branch { word, jump, k, yes, no })
     }
 
-    /// All nodes, each after those it leads to.
-    pub fn nodes(&self) -> &[Kind] {
-        &self.nodes
+    /// What a node does.
+    #[inline]
+    pub fn kind(&self, node: Node) -> Kind {
+        self.nodes[node as usize]
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
     }
 
     /// How many decisions are made from here at most.
-    pub fn depth(&self, node: Node) -> usize {
-        self.depths[node]
+    #[inline]
+    pub fn depth(&self, node: Node) -> u32 {
+        self.depths[node as usize]
+    }
+
+    /// The place of a node of this kind, or the free one that it would have.
+    fn find(&self, kind: &Kind) -> usize {
+        let last = self.known.len() - 1;
+        #[allow(clippy::cast_possible_truncation, reason = "the lower bits are what is wanted")]
+        let mut place = kind.hash() as usize & last;
+        while self.known[place] != FREE && self.nodes[self.known[place] as usize] != *kind {
+            place = (place + 1) & last;
+        }
+        place
     }
 
     fn intern(&mut self, kind: Kind) -> Node {
-        let next = self.nodes.len();
-        let node = *self.known.entry(kind).or_insert(next);
-        if node == next {
-            self.nodes.push(kind);
-            self.depths.push(match kind {
-                Kind::Return(_) => 0,
-                Kind::Branch { yes, no, .. } => 1 + self.depths[yes].max(self.depths[no]),
-            });
+        if self.known.len() < 2 * (self.nodes.len() + 1) {
+            self.grow();
         }
+        let place = self.find(&kind);
+        if self.known[place] != FREE {
+            return self.known[place];
+        }
+        let node = Node::try_from(self.nodes.len()).unwrap_or(FREE);
+        self.known[place] = node;
+        self.nodes.push(kind);
+        self.depths.push(match kind {
+            Kind::Return(_) => 0,
+            Kind::Branch { yes, no, .. } => 1 + self.depth(yes).max(self.depth(no)),
+        });
         node
     }
+
+    /// Doubles the places.
+    fn grow(&mut self) {
+        self.known = vec![FREE; (2 * self.known.len()).max(FEW)];
+        for (node, kind) in (0..).zip(&self.nodes) {
+            let place = self.find(kind);
+            self.known[place] = node;
+        }
+    }
 }
+
+/// Places to begin with: as many as the profiles that exist need.
+const FEW: usize = 2048;

@@ -28,8 +28,9 @@
 //! rule comes to hold for another. And some profiles get answers that no rule gives: with 2.5.4, `arg < 0x100000000` and
 //! `arg < 0` on one argument let 1 through: having looked at the lower half for one inequality, it takes that for the upper half for the
 //! next, and passes a rule over that holds. (A test shows both.) It also refuses some profiles that are clear. The random tests let
-//! libseccomp's answer go unheeded only if no rule of the profile gives it while one gives ours, or if it is the answer of the profile
-//! without a rule that is passed over like this. What to expect: of rules that contradict each other on such a call, ours obeys the first in
+//! libseccomp's answer go unheeded only if no rule of the profile gives it, or if it is the answer of the profile without a rule that holds and is
+//! passed over like this; ours is in any case one that a rule gives, by a third reading that knows no halves. What to expect: of rules that
+//! contradict each other on such a call, ours obeys the first in
 //! `order`; libseccomp's filter may obey a later one.
 //!
 //! # System calls that are newer than the profile

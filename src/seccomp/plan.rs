@@ -66,14 +66,11 @@ fn refused_at(refusal: &Refusal, field: &Field) -> Field {
 /// The profile with its strings understood; `None` if one of them is a problem.
 pub fn policy<'spec>(seccomp: &'spec spec::Seccomp, field: &Field, findings: &mut Findings) -> Option<Policy<'spec>> {
     let before = findings.problems.len();
-    let default = action(&seccomp.default_action, seccomp.default_errno_ret, &DEFAULT, field, findings);
+    let default = action(&seccomp.default_action, seccomp.default_errno_ret, &DEFAULT, &|| field.clone(), findings);
     let arches = arches(&seccomp.architectures, &field.key("architectures"), findings);
-    let rules = seccomp
-        .syscalls
-        .iter()
-        .enumerate()
-        .filter_map(|(position, rule)| self::rule(rule, position, &field.key("syscalls").index(position), findings));
-    let rules = rules.collect();
+    let list = field.key("syscalls");
+    let rules = seccomp.syscalls.iter().enumerate();
+    let rules = rules.filter_map(|(position, rule)| self::rule(rule, position, &|| list.index(position), findings)).collect();
     let default = default?;
     (findings.problems.len() == before).then_some(Policy { default, arches, rules })
 }
@@ -147,11 +144,14 @@ const OWN: Keys = Keys { action: "action", errno: "errnoRet" };
 /// `MAX_ERRNO` of linux/err.h: the kernel makes it of every greater one.
 const MOST_ERRNO: u32 = 4095;
 
+/// A field that is named only if there is something to say about it: a profile has hundreds of them.
+type Named<'a> = &'a dyn Fn() -> Field;
+
 /// The value of an action. The error number (of `TRACE`: the message for the tracer) is `EPERM` if absent; for an action
 /// that takes none the specification demands an error.
-fn action(name: &str, errno: Option<u32>, keys: &Keys, field: &Field, findings: &mut Findings) -> Option<u32> {
+fn action(name: &str, errno: Option<u32>, keys: &Keys, field: Named<'_>, findings: &mut Findings) -> Option<u32> {
     let Some((_, value, has_data)) = ACTIONS.iter().find(|action| action.0 == name) else {
-        findings.problem(field.key(keys.action), expected(name, action_names()));
+        findings.problem(field().key(keys.action), expected(name, action_names()));
         return None;
     };
     match errno {
@@ -159,13 +159,13 @@ fn action(name: &str, errno: Option<u32>, keys: &Keys, field: &Field, findings: 
         None => Some(*value),
         Some(errno) if !has_data => {
             let text = format!("expected nothing, because {name} does not take an error number, there is {errno}");
-            findings.problem(field.key(keys.errno), text);
+            findings.problem(field().key(keys.errno), text);
             None
         }
         Some(errno) => {
             let most = if *value == libc::SECCOMP_RET_ERRNO { MOST_ERRNO } else { libc::SECCOMP_RET_DATA };
             if errno > most {
-                findings.problem(field.key(keys.errno), format!("expected at most {most}, there is {errno}"));
+                findings.problem(field().key(keys.errno), format!("expected at most {most}, there is {errno}"));
             }
             (errno <= most).then_some(value | errno)
         }
@@ -194,22 +194,22 @@ fn arches(names: &[String], field: &Field, findings: &mut Findings) -> Vec<&'sta
     arches
 }
 
-fn rule<'spec>(rule: &'spec SyscallRule, position: usize, field: &Field, findings: &mut Findings) -> Option<Rule<'spec>> {
+fn rule<'spec>(rule: &'spec SyscallRule, position: usize, field: Named<'_>, findings: &mut Findings) -> Option<Rule<'spec>> {
     if rule.names.is_empty() {
-        findings.problem(field.key("names"), "expected at least one name, there is none");
+        findings.problem(field().key("names"), "expected at least one name, there is none");
     }
     for (index, _) in rule.names.iter().enumerate().filter(|(_, name)| name.is_empty()) {
-        findings.problem(field.key("names").index(index), "expected the name of a system call, there is \"\"");
+        findings.problem(field().key("names").index(index), "expected the name of a system call, there is \"\"");
     }
     let action = action(&rule.action, rule.errno_ret, &OWN, field, findings);
-    let alternatives = alternatives(&rule.args, &field.key("args"), findings);
+    let alternatives = alternatives(&rule.args, &|| field().key("args"), findings);
     Some(Rule { names: &rule.names, action: action?, alternatives, position })
 }
 
 /// The conditions of a rule: all must hold. If an argument has several, any of them all suffices, as in runc, because
 /// libseccomp takes one per argument.
-fn alternatives(args: &[SyscallArg], field: &Field, findings: &mut Findings) -> Vec<Vec<Condition>> {
-    let conditions = args.iter().enumerate().filter_map(|(index, arg)| condition(arg, &field.index(index), findings));
+fn alternatives(args: &[SyscallArg], field: Named<'_>, findings: &mut Findings) -> Vec<Vec<Condition>> {
+    let conditions = args.iter().enumerate().filter_map(|(index, arg)| condition(arg, &|| field().index(index), findings));
     let mut conditions: Vec<Condition> = conditions.collect();
     let repeated = conditions.iter().enumerate().any(|(at, one)| conditions[..at].iter().any(|other| other.index == one.index));
     if repeated {
@@ -219,12 +219,12 @@ fn alternatives(args: &[SyscallArg], field: &Field, findings: &mut Findings) -> 
     vec![conditions]
 }
 
-fn condition(arg: &SyscallArg, field: &Field, findings: &mut Findings) -> Option<Condition> {
+fn condition(arg: &SyscallArg, field: Named<'_>, findings: &mut Findings) -> Option<Condition> {
     if arg.index > 5 {
-        findings.problem(field.key("index"), format!("expected 0 to 5, there is {}", arg.index));
+        findings.problem(field().key("index"), format!("expected 0 to 5, there is {}", arg.index));
     }
     let Some(&(_, op)) = OPERATORS.iter().find(|operator| operator.0 == arg.op) else {
-        findings.problem(field.key("op"), expected(&arg.op, operator_names()));
+        findings.problem(field().key("op"), expected(&arg.op, operator_names()));
         return None;
     };
     let (mask, value) = match op {

@@ -2,8 +2,10 @@
 //!
 //! The numbers are the kernel's (its `syscall.tbl` and `unistd.h` files up to Linux 7.1), in the notation of libseccomp 2.6:
 //! names that an architecture lacks are [`N`], and the bases of MIPS and the bit of x32 are left out
-//! ([`Arch::base`](super::arch::Arch::base) adds them). Sorted by name, because [`find`] searches it.
+//! ([`Arch::base`](super::arch::Arch::base) adds them). Sorted by name, for those who read it; [`find`] looks a hash up.
 //! A test compares every entry with the libseccomp that is linked.
+
+use super::arch::SUBCALLS;
 
 /// The number of a call that an architecture does not have.
 pub const N: i32 = -1;
@@ -15,6 +17,8 @@ pub const N: i32 = -1;
 pub struct Row {
     name: [u8; LONGEST],
     length: u8,
+    /// The place in [`SUBCALLS`] and one more; 0 if it is in none.
+    subcall: u8,
     numbers: [i32; COLUMNS],
 }
 
@@ -31,7 +35,15 @@ impl Row {
         &self.name[..usize::from(self.length)]
     }
 
+    /// The multiplexer through which the call can be made too, and the value that selects it there.
+    #[inline]
+    pub fn subcall(&self) -> Option<(&'static str, u32)> {
+        let (_, multiplexer, selector) = SUBCALLS[usize::from(self.subcall.checked_sub(1)?)];
+        Some((multiplexer, selector))
+    }
+
     /// The number in a column.
+    #[inline]
     pub fn number(&self, column: Column) -> Option<u32> {
         u32::try_from(self.numbers[column as usize]).ok()
     }
@@ -44,7 +56,28 @@ const fn row(&(name, numbers): &(&str, [i32; COLUMNS])) -> Row {
         at += 1;
     }
     #[allow(clippy::cast_possible_truncation, reason = "a longer name than LONGEST does not compile")]
-    Row { name: bytes, length: text.len() as u8, numbers }
+    Row { name: bytes, length: text.len() as u8, subcall: subcall_of(text), numbers }
+}
+
+const fn subcall_of(name: &[u8]) -> u8 {
+    let mut at = 0;
+    while at < SUBCALLS.len() {
+        if same(SUBCALLS[at].0.as_bytes(), name) {
+            #[allow(clippy::cast_possible_truncation, reason = "there are three dozen")]
+            return at as u8 + 1;
+        }
+        at += 1;
+    }
+    0
+}
+
+/// `==` of bytes, for the compiler.
+const fn same(one: &[u8], other: &[u8]) -> bool {
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
 }
 
 const fn rows<const COUNT: usize>(written: &[(&str, [i32; COLUMNS]); COUNT]) -> [Row; COUNT] {
@@ -71,22 +104,46 @@ pub enum Column {
 
 /// The row of a system call, if it is known on any architecture.
 pub fn find(name: &str) -> Option<&'static Row> {
-    find_from(name, &mut 0)
+    let mut place = hash(name.as_bytes());
+    loop {
+        let row = &TABLE[usize::from(INDEX[place].checked_sub(1)?)];
+        if row.bytes() == name.as_bytes() {
+            return Some(row);
+        }
+        place = (place + 1) % PLACES;
+    }
 }
 
-/// The same for many names, of which each is looked for first where the one before was found: profiles are mostly sorted.
-pub fn find_from(name: &str, place: &mut usize) -> Option<&'static Row> {
-    let near = TABLE.iter().enumerate().skip(*place).take(NEAR).find(|(_, row)| row.bytes() == name.as_bytes());
-    let index = match near {
-        Some((index, _)) => index,
-        None => TABLE.binary_search_by(|row| row.bytes().cmp(name.as_bytes())).ok()?,
-    };
-    *place = index + 1;
-    Some(&TABLE[index])
+/// Four for each row: one look is enough for nearly all names.
+const PLACES: usize = 2048;
+
+/// Where a name is looked for first.
+const fn hash(name: &[u8]) -> usize {
+    let (mut hash, mut at) = (0_u32, 0);
+    while at < name.len() {
+        hash = hash.wrapping_mul(31).wrapping_add(name[at] as u32);
+        at += 1;
+    }
+    (hash ^ (hash >> 11)) as usize % PLACES
 }
 
-/// How many rows are looked at before all are searched.
-const NEAR: usize = 3;
+/// The position of the row and one more, at the place that the name's hash says or, if that is taken, the next one that is free.
+static INDEX: [u16; PLACES] = index();
+
+const fn index() -> [u16; PLACES] {
+    let (mut index, mut at) = ([0; PLACES], 0);
+    while at < WRITTEN.len() {
+        let mut place = hash(WRITTEN[at].0.as_bytes());
+        while index[place] != 0 {
+            place = (place + 1) % PLACES;
+        }
+        at += 1;
+        #[allow(clippy::cast_possible_truncation, reason = "the array would not have places for so many")]
+        let number = at as u16;
+        index[place] = number;
+    }
+    index
+}
 
 /// All rows, sorted by name.
 pub static TABLE: [Row; WRITTEN.len()] = rows(&WRITTEN);

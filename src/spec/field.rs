@@ -17,13 +17,13 @@ impl Field {
     /// A property of this field.
     #[must_use]
     pub fn key(&self, name: &str) -> Self {
-        if self.0.is_empty() { Self(name.to_owned()) } else { Self(format!("{}.{name}", self.0)) }
+        if self.0.is_empty() { Self(name.to_owned()) } else { Self([&self.0, ".", name].concat()) }
     }
 
     /// An element of this list.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        Self(format!("{}[{index}]", self.0))
+        Self([&self.0, "[", &index.to_string(), "]"].concat())
     }
 
     /// An entry of this map, whose keys are data.

@@ -43,7 +43,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Error> {
     if !stat.is(libc::S_IFREG) {
         return Err(expected("a regular file", kind(stat.kind).to_owned()));
     }
-    fs::read_to_end(&file, MAX_SIZE).map_err(|call| match call.is(libc::EFBIG) {
+    fs::read_file(&file, stat.size, MAX_SIZE).map_err(|call| match call.is(libc::EFBIG) {
         true => expected(&format!("at most {MAX_SIZE} bytes"), "more".to_owned()),
         false => failed(call),
     })

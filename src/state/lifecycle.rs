@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::cgroups::{Cgroup, CgroupRecord, Recorded, Version};
+use crate::cgroups::{self, Cgroup};
 use crate::error::{Error, Failure};
 use crate::id::ContainerId;
 use crate::plan::document::WARNINGS;
@@ -68,6 +69,17 @@ pub fn does_not_exist(id: &ContainerId) -> Error {
     Error::new("not-found", format!("container {id}: container does not exist"))
 }
 
+/// Between mkdir and the first record of a create, and after a crash in that instant.
+pub(super) fn no_record(directory: &Directory) -> Error {
+    let id = directory.id();
+    if let Some(layout) = directory.foreign_layout() {
+        let text = format!("container {id}: its record has layout {layout}, and this version of rt knows layout {LAYOUT}");
+        return Error::new("foreign-record", text).hint_text("use the version that has made the container");
+    }
+    Error::new("no-record", format!("container {id}: container does not exist (it has no readable record)"))
+        .hint_text(format!("`rt delete --force {id}` removes what is left of it"))
+}
+
 /// Whether the lock of a container's directory is ours: then nobody else makes it, and nobody needs to be asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Lock {
@@ -95,16 +107,8 @@ impl Container {
     }
 
     fn from_directory(directory: Directory, lock: Lock) -> Result<Self, Error> {
-        let id = directory.id().clone();
         let Some(record) = directory.read_record() else {
-            if let Some(layout) = directory.foreign_layout() {
-                let text =
-                    format!("container {id}: its record has layout {layout}, and this version of rt knows layout {LAYOUT}");
-                return Err(Error::new("foreign-record", text).hint_text("use the version that has made the container"));
-            }
-            // Between mkdir and the first record of a create, and after a crash in that instant.
-            return Err(Error::new("no-record", format!("container {id}: container does not exist (it has no readable record)"))
-                .hint_text(format!("`rt delete --force {id}` removes what is left of it")));
+            return Err(no_record(&directory));
         };
         let mut seen = Seen::default();
         let status = status(&directory, &record, lock, &mut seen)?;
@@ -127,12 +131,6 @@ impl Container {
     /// See [`ProcFs::open`].
     pub fn take_procfs(&mut self) -> Result<ProcFs, Failure> {
         self.seen.procfs.take().map_or_else(ProcFs::open, Ok)
-    }
-
-    /// The same with as few descriptors as can be: for whoever looks at many.
-    #[must_use]
-    pub fn closed(self) -> Self {
-        Self { seen: Seen::default(), ..self }
     }
 
     /// The host's procfs, which is open if there is a first process.
@@ -172,17 +170,37 @@ impl Container {
     }
 }
 
+/// What the state document says of a container, but for the status.
+pub(super) struct Shown<'a> {
+    pub id: &'a ContainerId,
+    pub bundle: &'a Path,
+    pub rootfs: &'a Path,
+    pub created: &'a str,
+    pub annotations: &'a spec::StringMap,
+    pub warnings: &'a [String],
+    pub init: Option<ProcessRef>,
+}
+
+/// The first process, 0 if there is none any more.
+pub(super) fn shown_pid(init: Option<ProcessRef>, status: Status) -> i32 {
+    match status {
+        Status::Stopped => 0,
+        _ => init.map_or(0, |init| init.pid),
+    }
+}
+
 /// The state document of runtime.md for a status.
 pub fn state_document(record: &Record, status: Status) -> Value {
-    let pid = match status {
-        Status::Stopped => 0,
-        _ => record.init.map_or(0, |init| init.pid),
-    };
+    let Record { id, bundle, rootfs, created, annotations, warnings, init, .. } = record;
+    document(&Shown { id, bundle, rootfs, created, annotations, warnings, init: *init }, status)
+}
+
+pub(super) fn document(record: &Shown<'_>, status: Status) -> Value {
     let mut state = Map::new();
     state.insert("ociVersion".to_owned(), json!(spec::VERSION));
     state.insert("id".to_owned(), json!(record.id));
     state.insert("status".to_owned(), json!(status.to_string()));
-    state.insert("pid".to_owned(), json!(pid));
+    state.insert("pid".to_owned(), json!(shown_pid(record.init, status)));
     state.insert("bundle".to_owned(), json!(record.bundle));
     state.insert("rootfs".to_owned(), json!(record.rootfs));
     state.insert("created".to_owned(), json!(record.created));
@@ -195,7 +213,7 @@ pub fn state_document(record: &Record, status: Status) -> Value {
 }
 
 /// Those of the config, and one of our own for the warnings of create.
-fn annotations(record: &Record) -> spec::StringMap {
+fn annotations(record: &Shown<'_>) -> spec::StringMap {
     let mut annotations = record.annotations.clone();
     if !record.warnings.is_empty() {
         annotations.insert(WARNINGS.to_owned(), json!(record.warnings).to_string());
@@ -217,17 +235,10 @@ fn status(directory: &Directory, record: &Record, lock: Lock, seen: &mut Seen) -
     if record.phase == Phase::Creating {
         return Ok(Status::Creating);
     }
-    if Cgroup::open(&groups_that_freeze(record))?.is_frozen()? {
+    if cgroups::is_frozen(&record.cgroup)? {
         return Ok(Status::Paused);
     }
     Ok(if directory.has(FIFO) { Status::Created } else { Status::Running })
-}
-
-/// The directories that know whether the container is frozen: the others need not be opened to find out.
-fn groups_that_freeze(record: &Record) -> CgroupRecord {
-    let freezes = |directory: &&Recorded| directory.place.version == Version::V2 || directory.place.has("freezer");
-    let directories = record.cgroup.directories.iter().filter(freezes).cloned().collect();
-    CgroupRecord { directories, unit: None }
 }
 
 /// The first process of a container, if it is alive, with a pidfd that cannot come to mean another one.
@@ -254,7 +265,8 @@ pub fn own_reference(procfs: &ProcFs) -> Result<ProcessRef, Failure> {
 /// See [`ProcFs::open`].
 pub fn live_process(recorded: Option<ProcessRef>) -> Result<Option<(ProcessRef, OwnedFd)>, Failure> {
     let Some(recorded) = recorded else { return Ok(None) };
-    Ok(live(recorded, &ProcFs::open()?))
+    let Ok(pidfd) = process::pidfd_open(recorded.pid) else { return Ok(None) };
+    Ok(is_same_process(&ProcFs::open()?, recorded).then_some((recorded, pidfd)))
 }
 
 fn live(recorded: ProcessRef, procfs: &ProcFs) -> Option<(ProcessRef, OwnedFd)> {
@@ -263,6 +275,6 @@ fn live(recorded: ProcessRef, procfs: &ProcFs) -> Option<(ProcessRef, OwnedFd)> 
 }
 
 /// True if the process is alive, not a zombie, and the one that was recorded.
-fn is_same_process(procfs: &ProcFs, init: ProcessRef) -> bool {
+pub(super) fn is_same_process(procfs: &ProcFs, init: ProcessRef) -> bool {
     procfs.process_stat(init.pid).is_ok_and(|(state, start)| start == init.start_time && !matches!(state, 'Z' | 'X'))
 }

@@ -173,6 +173,26 @@ impl Store {
         }
     }
 
+    /// The record of a container as it was written, by one call for the whole path. `None` if there is none.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn read_record(&self, id: &ContainerId) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(root) = &self.fd else { return Ok(None) };
+        let path = [id.as_str(), "/", RECORD].concat();
+        match fs::openat2(At::from(root), Path::new(&path), libc::O_RDONLY, 0, Resolve::PLAIN) {
+            Err(error) if error.is(libc::ENOENT) => Ok(None),
+            Err(error) => Err(Failure::from(error).doing(format!("open the state of {id}"))),
+            Ok(file) => Ok(Some(fs::read_regular(&file, MAX_RECORD)?)),
+        }
+    }
+
+    /// True if a container's init waits for start.
+    pub fn has_fifo(&self, id: &ContainerId) -> bool {
+        let path = [id.as_str(), "/", FIFO].concat();
+        self.fd.as_ref().is_some_and(|root| fs::fstatat(At::from(root), Path::new(&path), libc::AT_SYMLINK_NOFOLLOW).is_ok())
+    }
+
     /// The ids of all containers, sorted.
     ///
     /// # Errors
@@ -279,7 +299,8 @@ impl Directory {
     /// Reads the record. `None` if it is missing, truncated, or of another layout: only `delete --force` can deal with that.
     pub fn read_record(&self) -> Option<Record> {
         let bytes = self.read_file(RECORD).ok()?;
-        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        // Text that is validated as a whole is not validated again, name by name.
+        let record: Record = serde_json::from_str(std::str::from_utf8(&bytes).ok()?).ok()?;
         (record.layout == LAYOUT).then_some(record)
     }
 

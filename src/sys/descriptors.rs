@@ -100,6 +100,31 @@ pub fn read_to_end(fd: impl AsFd, limit: usize) -> CallResult<Vec<u8>> {
     }
 }
 
+/// Reads a regular file of this size, which may have changed since, in two calls.
+///
+/// # Errors
+/// The kernel's, and `EFBIG` above the limit.
+pub fn read_file(fd: impl AsFd, size: u64, limit: usize) -> CallResult<Vec<u8>> {
+    let fd = fd.as_fd();
+    // What is there, and a byte to see that there is no more.
+    let mut content = vec![0; usize::try_from(size).unwrap_or(0).min(limit) + 1];
+    let mut len = 0;
+    while len < content.len() {
+        match read(fd, &mut content[len..])? {
+            0 => {
+                content.truncate(len);
+                return Ok(content);
+            }
+            more => len += more,
+        }
+    }
+    content.append(&mut read_to_end(fd, limit.saturating_sub(len))?);
+    if content.len() > limit {
+        return Err(CallError::new("read", format!("{}: more than {limit} bytes", fd.as_raw_fd()), libc::EFBIG));
+    }
+    Ok(content)
+}
+
 /// Reads what the kernel hands out as one record (most files of procfs and cgroupfs that hold one line): at most a page, by one call.
 ///
 /// # Errors

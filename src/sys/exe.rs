@@ -190,8 +190,8 @@ fn set_exe_file(fd: i32) -> CallResult<()> {
 
 /// The map as it is, from proc_pid_stat(5).
 fn current_map(fd: i32) -> CallResult<MemoryMap> {
-    let text =
-        std::fs::read_to_string("/proc/self/stat").map_err(|error| CallError::from_io("read", "/proc/self/stat", &error))?;
+    let stat = super::fs::openat(super::At::Cwd, std::path::Path::new("/proc/self/stat"), libc::O_RDONLY, 0)?;
+    let text = String::from_utf8_lossy(&super::fs::read_record(&stat)?).into_owned();
     let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     // The first field after the name is number 3.
     let fields: Vec<u64> = rest.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();

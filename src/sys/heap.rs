@@ -52,6 +52,7 @@ unsafe extern "C" {
 
 impl Heap {
     /// Reaches the state. `work` must not allocate.
+    #[inline(always)]
     fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         // SAFETY: the C library's variable; it changes only in a call of this very thread while there is one.
         let alone = unsafe { __libc_single_threaded } != 0;
@@ -150,6 +151,7 @@ impl Singles {
 }
 
 /// The size that is set aside for a request, and its list; `None` for what is mapped on its own.
+#[inline(always)]
 const fn class(layout: Layout) -> Option<(usize, usize)> {
     let size = layout.size();
     if size > LARGEST || layout.align() > GRAIN {
@@ -175,6 +177,7 @@ impl State {
         single: Singles::EMPTY,
     };
 
+    #[inline(always)]
     fn take(&mut self, size: usize, list: usize) -> *mut u8 {
         let first = self.lists[list];
         if !first.is_null() {
@@ -182,8 +185,7 @@ impl State {
             self.lists[list] = unsafe { (*first).next };
             return first.cast();
         }
-        let there_is = self.has_room(size) || (self.add_chunk() && self.has_room(size));
-        if !there_is {
+        if self.ready.addr() - self.next.addr() < size && !self.make_room(size) {
             return null_mut();
         }
         let piece = self.next;
@@ -191,6 +193,7 @@ impl State {
         piece
     }
 
+    #[inline(always)]
     fn give(&mut self, piece: *mut u8, size: usize, list: usize) {
         if piece.wrapping_add(size) == self.next {
             self.next = piece;
@@ -223,6 +226,12 @@ impl State {
             self.next = piece.wrapping_add(to);
         }
         fits
+    }
+
+    /// Room in this chunk or in a new one.
+    #[cold]
+    fn make_room(&mut self, size: usize) -> bool {
+        self.has_room(size) || (self.add_chunk() && self.has_room(size))
     }
 
     /// True if there is room for this in the chunk, of which more is made usable if need be.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rt::seccomp::Bpf;
-use rt::seccomp::arch::{AUDIT_X86_64, Arch, X32_BIT, subcall};
+use rt::seccomp::arch::{AUDIT_X86_64, Arch, SUBCALLS, X32_BIT};
 use rt::seccomp::compile::{Policy, Rule};
 use rt::seccomp::condition::{Condition, Op};
 use rt::seccomp::table;
@@ -12,6 +12,11 @@ use rt::sys::CallResult;
 use rt::sys::libseccomp::{Compare, Context, resolve_name};
 
 use crate::machine::{Call, Program};
+
+/// The multiplexer of a call and the value that selects it.
+fn subcall(name: &str) -> Option<(&'static str, u32)> {
+    SUBCALLS.iter().find(|entry| entry.0 == name).map(|entry| (entry.1, entry.2))
+}
 
 /// libseccomp keeps global state; tests run in threads.
 pub fn library() -> MutexGuard<'static, ()> {
@@ -145,27 +150,84 @@ pub fn differences(ours: &Bpf, theirs: &Bpf, calls: &[Call]) -> Vec<Difference> 
     both.filter(|both| both.ours != both.theirs).collect()
 }
 
-/// The actions of all rules that hold for a call, or the default: an independent reading of the profile, without any order.
-pub fn possible(policy: &Policy<'_>, call: &Call) -> BTreeSet<u32> {
+/// The architecture of a call, if the profile has it.
+fn arch_of<'a>(policy: &'a Policy<'_>, call: &Call) -> Option<&'a &'static Arch> {
     let x32 = call.audit == AUDIT_X86_64 && call.number >= X32_BIT && call.number != u32::MAX;
-    let Some(arch) = policy.arches.iter().find(|arch| arch.audit == call.audit && (arch.base == X32_BIT) == x32) else {
-        return BTreeSet::from([libc::SECCOMP_RET_KILL_THREAD]);
-    };
-    let numbered = |name: &str| table::find(name).and_then(|row| arch.number(row)) == Some(call.number);
-    let holds = |conditions: &[Condition], from: u32| {
-        conditions.iter().filter(|condition| condition.index >= from).all(|c| c.on(arch).holds(call.args[c.index as usize], arch))
-    };
-    let applies = |rule: &Rule<'_>, name: &str| {
-        let selected = subcall(name).filter(|subcall| {
-            arch.multiplexed
-                && numbered(subcall.0)
-                && (if arch.wide { call.args[0] } else { call.args[0] & 0xffff_ffff }) == u64::from(subcall.1)
-        });
-        rule.alternatives.iter().any(|all| numbered(name) && holds(all, 0) || selected.is_some() && holds(all, 1))
-    };
-    let rules = policy.rules.iter().filter(|rule| rule.action != policy.default);
-    let mut actions: BTreeSet<u32> =
-        rules.filter(|rule| rule.names.iter().any(|name| applies(rule, name))).map(|rule| rule.action).collect();
+    policy.arches.iter().find(|arch| arch.audit == call.audit && (arch.base == X32_BIT) == x32)
+}
+
+/// What a call asks for, by name.
+struct Asked<'a> {
+    arch: &'a Arch,
+    /// By its number.
+    direct: Vec<&'static str>,
+    /// By the number of a multiplexer: name and selector.
+    through: Vec<(&'static str, u32)>,
+}
+
+impl Asked<'_> {
+    fn of<'a>(policy: &'a Policy<'_>, call: &Call) -> Option<Asked<'a>> {
+        let arch = arch_of(policy, call)?;
+        let rows = table::TABLE.iter().filter(|row| arch.number(row) == Some(call.number));
+        let direct: Vec<&'static str> = rows.map(|row| row.name()).collect();
+        let through = SUBCALLS.iter().filter(|entry| arch.multiplexed && direct.contains(&entry.1));
+        let through = through.map(|entry| (entry.0, entry.2)).collect();
+        Some(Asked { arch, direct, through })
+    }
+
+    fn argument(&self, call: &Call, index: u32) -> u64 {
+        let argument = call.args[index as usize];
+        if self.arch.wide { argument } else { argument & 0xffff_ffff }
+    }
+
+    /// True if a rule holds: its conditions, evaluated on the values of the arguments as they are. Nothing of the compiler has a part in it, no
+    /// halves, no order. A multiplexer's first argument is the selector, and no condition is about it.
+    fn holds(&self, rule: &Rule<'_>, call: &Call) -> bool {
+        let all = |conditions: &[Condition], from: u32| {
+            let mut conditions = conditions.iter().filter(|condition| condition.index >= from);
+            conditions.all(|condition| is_met(condition, self.argument(call, condition.index), self.arch))
+        };
+        let named = |name: &str| rule.names.iter().any(|other| other == name);
+        let direct = self.direct.iter().any(|name| named(name));
+        let selects = |entry: &&(&str, u32)| self.argument(call, 0) == u64::from(entry.1);
+        let selected = self.through.iter().filter(selects).any(|entry| named(entry.0));
+        rule.alternatives.iter().any(|conditions| direct && all(conditions, 0) || selected && all(conditions, 1))
+    }
+}
+
+/// True if a rule is about the system call of this call, under whatever conditions.
+pub fn names(policy: &Policy<'_>, rule: &Rule<'_>, call: &Call) -> bool {
+    let Some(asked) = Asked::of(policy, call) else { return false };
+    let mut all = asked.direct.iter().chain(asked.through.iter().map(|entry| &entry.0));
+    all.any(|name| rule.names.iter().any(|other| other == name))
+}
+
+/// True if a rule holds for a call.
+pub fn holds(policy: &Policy<'_>, rule: &Rule<'_>, call: &Call) -> bool {
+    Asked::of(policy, call).is_some_and(|asked| asked.holds(rule, call))
+}
+
+/// What an operator of the specification says about an argument.
+fn is_met(condition: &Condition, argument: u64, arch: &Arch) -> bool {
+    let width = if arch.wide { u64::MAX } else { 0xffff_ffff };
+    let (value, mask) = (condition.value & width, condition.mask & width);
+    match condition.op {
+        Op::Eq => argument == value,
+        Op::Ne => argument != value,
+        Op::Lt => argument < value,
+        Op::Le => argument <= value,
+        Op::Ge => argument >= value,
+        Op::Gt => argument > value,
+        Op::MaskedEq => argument & mask == value,
+    }
+}
+
+/// The actions of all rules that hold for a call, or the default: an independent reading of the profile, without any order. Where it is one
+/// action there is nothing that an order could decide, and every program has to give it.
+pub fn possible(policy: &Policy<'_>, call: &Call) -> BTreeSet<u32> {
+    let Some(asked) = Asked::of(policy, call) else { return BTreeSet::from([libc::SECCOMP_RET_KILL_THREAD]) };
+    let rules = policy.rules.iter().filter(|rule| rule.action != policy.default && asked.holds(rule, call));
+    let mut actions: BTreeSet<u32> = rules.map(|rule| rule.action).collect();
     if actions.is_empty() {
         actions.insert(policy.default);
     }

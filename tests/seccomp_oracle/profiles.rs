@@ -1,4 +1,8 @@
-//! Profiles: Docker's, reduced as an engine does it, and some in the style of others.
+//! Profiles: those that engines and units have, and some that ask for what those do not.
+//!
+//! Below `profiles/` is what programs made of their defaults for a plain container on amd64, as they handed it to a runtime: Docker 20.10,
+//! containerd 1.6 (`ctr run --seccomp`), Podman 4.3. Those of systemd are its sets of system calls (systemd 252) as the one rule of a unit with
+//! `SystemCallFilter=@system-service`, and as a unit that denies what the `Restrict*` settings do, which compare arguments.
 
 use rt::spec::Seccomp;
 use serde_json::{Value, json};
@@ -27,7 +31,19 @@ pub fn parse(profile: Value) -> Seccomp {
     serde_json::from_value(profile).unwrap()
 }
 
-/// Docker's default profile for amd64, if this machine has one.
+/// What others ask for, with a name each.
+pub fn of_others() -> Vec<(&'static str, Seccomp)> {
+    let all = [
+        ("docker", include_str!("profiles/docker.json")),
+        ("containerd", include_str!("profiles/containerd.json")),
+        ("podman", include_str!("profiles/podman.json")),
+        ("systemd, what a service may do", include_str!("profiles/systemd-allow.json")),
+        ("systemd, what a unit may not do", include_str!("profiles/systemd-deny.json")),
+    ];
+    all.into_iter().map(|(name, text)| (name, serde_json::from_str(text).unwrap())).collect()
+}
+
+/// Docker's default profile for amd64 as this machine's package of engines has it, if there is one.
 pub fn docker() -> Option<Seccomp> {
     let Ok(text) = std::fs::read_to_string(DOCKER) else {
         println!("skipped: there is no {DOCKER}");
