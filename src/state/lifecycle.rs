@@ -265,8 +265,8 @@ pub fn own_reference(procfs: &ProcFs) -> Result<ProcessRef, Failure> {
 /// See [`ProcFs::open`].
 pub fn live_process(recorded: Option<ProcessRef>) -> Result<Option<(ProcessRef, OwnedFd)>, Failure> {
     let Some(recorded) = recorded else { return Ok(None) };
-    let Ok(pidfd) = process::pidfd_open(recorded.pid) else { return Ok(None) };
-    Ok(is_same_process(&ProcFs::open()?, recorded).then_some((recorded, pidfd)))
+    // Before the process is looked for: in another pid namespace its number says nothing.
+    Ok(live(recorded, &ProcFs::open()?))
 }
 
 fn live(recorded: ProcessRef, procfs: &ProcFs) -> Option<(ProcessRef, OwnedFd)> {

@@ -180,7 +180,8 @@ impl Store {
     pub fn read_record(&self, id: &ContainerId) -> Result<Option<Vec<u8>>, Failure> {
         let Some(root) = &self.fd else { return Ok(None) };
         let path = [id.as_str(), "/", RECORD].concat();
-        match fs::openat2(At::from(root), Path::new(&path), libc::O_RDONLY, 0, Resolve::PLAIN) {
+        let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        match fs::openat2(At::from(root), Path::new(&path), flags, 0, Resolve::PLAIN) {
             Err(error) if error.is(libc::ENOENT) => Ok(None),
             Err(error) => Err(Failure::from(error).doing(format!("open the state of {id}"))),
             Ok(file) => Ok(Some(fs::read_regular(&file, MAX_RECORD)?)),
