@@ -106,16 +106,28 @@ fn end(pidfd: &OwnedFd) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Deletes the container of a foreground run, unless somebody else has done so: then there may be another one of the same id.
+/// Deletes the container of a run that has failed, unless somebody else has done so: then there may be another one of the same id.
 ///
 /// # Errors
 /// If something of it cannot be removed.
 pub fn after_run(store: &Store, directory: &Directory, globals: &Globals) -> Result<(), Error> {
-    directory.lock()?;
-    if !directory.is_linked()? {
+    if is_still_ours(directory)? { Ok(destroy(store, directory, &globals.log)?) } else { Ok(()) }
+}
+
+/// As [`after_run`], when its first process was seen to end.
+///
+/// # Errors
+/// If something of it cannot be removed.
+pub fn after_end(store: &Store, directory: &Directory, globals: &Globals) -> Result<(), Error> {
+    if !is_still_ours(directory)? {
         return Ok(());
     }
-    Ok(destroy(store, directory, &globals.log)?)
+    Ok(take_back(store, directory, directory.read_record().as_ref(), None, &globals.log)?)
+}
+
+fn is_still_ours(directory: &Directory) -> Result<bool, Error> {
+    directory.lock()?;
+    Ok(directory.is_linked()?)
 }
 
 /// Kills and removes everything that belongs to a container, its directory last. The directory is locked.

@@ -90,7 +90,7 @@ impl Stay {
         let exit = supervise::foreground(launched, self.subreaper)?;
         if !self.keep {
             // What the program returned is the answer, whatever is left to be said.
-            if let Err(error) = delete::after_run(&store, &directory, globals) {
+            if let Err(error) = delete::after_end(&store, &directory, globals) {
                 globals.log.warning(&error.during(format!("delete {}", record.id)).to_string());
             }
         }
