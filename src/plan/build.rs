@@ -3,12 +3,15 @@
 //! Here the areas' steps are put into the order that the kernel and the specification dictate; what each step says is the business of
 //! the areas' own `plan.rs`.
 
+mod init;
+
 use std::path::PathBuf;
 
 use crate::cgroups;
 use crate::hooks::{self, Moment};
 use crate::host::Host;
 use crate::launch::protocol::{FromInit, ToInit};
+use crate::namespaces::idmap::{self, IdMap, Which};
 use crate::namespaces::plan::{expected_maps, id_maps, namespaces, root_id, time_offsets};
 use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
 use crate::process::plan as process_plan;
@@ -20,12 +23,10 @@ use crate::seccomp::Filter;
 use crate::spec::{Field, Hooks, Linux, Spec, StringMap};
 
 use super::annotations;
-use super::common::{
-    check_terminal, closing, connect_listener, connect_pidfd_socket, default, ending, flag, getting_ready, take_oom_score,
-};
+use super::common::{check_terminal, closing, connect_listener, connect_pidfd_socket, default, flag, take_oom_score};
 use super::document;
 use super::request::Request;
-use super::{BridgeStep, Findings, InitStep, LauncherStep, Origin, Plan, Planned, StartSignal, Topology};
+use super::{BridgeStep, Findings, LauncherStep, Origin, Plan, Planned, StartSignal, Topology};
 
 /// The plan of a new container. The findings of all areas are collected; if there are problems, the plan must not be carried out.
 pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findings) -> Plan {
@@ -41,46 +42,33 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let resctrl = linux.intel_rdt.as_ref().and_then(|config| resctrl::plan(config, &request.id, host, findings));
     let net_devices = netdev::plan(linux, &namespaces, host, findings);
     let cgroup = cgroup(spec, linux, request, host, &namespaces, findings);
-    let directories: Vec<(PathBuf, PathBuf)> =
-        cgroup.places.iter().map(|planned| (planned.step.mount.clone(), planned.step.directory())).collect();
-    let rootfs = rootfs_plan::plan(
-        &rootfs_plan::Input {
-            spec,
-            linux,
-            namespaces: &namespaces,
-            host,
-            bundle: &request.bundle,
-            no_pivot: request.no_pivot,
-            cgroup_directories: &directories,
-            notify: request.notify.as_deref(),
-        },
-        findings,
-    );
+    let rootfs = rootfs(spec, linux, request, host, (&namespaces, &cgroup), findings);
     let seccomp = annotations::filter(&spec.annotations, linux.seccomp.as_ref(), findings);
     let keep_groups = annotations::keeps_groups(&spec.annotations);
-    let gid_method = maps.iter().find(|map| map.which == crate::namespaces::idmap::Which::Gid).map(|map| map.method);
-    let process = spec.process.as_ref().map(|process| {
-        let input = process_plan::Input {
-            process,
-            namespaces: &namespaces,
-            uid_mappings: &linux.uid_mappings,
-            gid_mappings: &linux.gid_mappings,
-            gid_method,
-            host,
-            seccomp: seccomp.is_some(),
-            personality: linux.personality.as_ref(),
-            memory_policy: linux.memory_policy.as_ref(),
-            preserve_fds: request.preserve_fds,
-            keyring: request.keyring(),
-            exec: false,
-            keep_groups,
-        };
-        process_plan::plan(&input, findings)
-    });
+    let mut process = match &spec.process {
+        Some(process) => {
+            let input = process_plan::Input {
+                process,
+                namespaces: &namespaces,
+                uid_mappings: &linux.uid_mappings,
+                gid_mappings: &linux.gid_mappings,
+                gid_method: maps.iter().find(|map| map.which == Which::Gid).map(|map| map.method),
+                host,
+                seccomp: seccomp.is_some(),
+                personality: linux.personality.as_ref(),
+                memory_policy: linux.memory_policy.as_ref(),
+                preserve_fds: request.preserve_fds,
+                keyring: request.keyring(),
+                exec: false,
+                keep_groups,
+            };
+            process_plan::plan(&input, findings)
+        }
+        None => process_plan::without_process(),
+    };
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     check_terminal(terminal, request, findings);
     let topology = topology(&namespaces, host);
-    let mut process = process.unwrap_or_else(process_plan::without_process);
     let in_user_namespace = topology == Topology::Bridged || !maps.is_empty();
     let oom_score = if in_user_namespace { take_oom_score(&mut process) } else { None };
     let parts = Parts {
@@ -128,6 +116,29 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     }
 }
 
+fn rootfs(
+    spec: &Spec,
+    linux: &Linux,
+    request: &Request,
+    host: &Host,
+    (namespaces, cgroup): (&Namespaces, &cgroups::CgroupPlan),
+    findings: &mut Findings,
+) -> RootfsPlan {
+    let directories: Vec<(PathBuf, PathBuf)> =
+        cgroup.places.iter().map(|planned| (planned.step.mount.clone(), planned.step.directory())).collect();
+    let input = rootfs_plan::Input {
+        spec,
+        linux,
+        namespaces,
+        host,
+        bundle: &request.bundle,
+        no_pivot: request.no_pivot,
+        cgroup_directories: &directories,
+        notify: request.notify.as_deref(),
+    };
+    rootfs_plan::plan(&input, findings)
+}
+
 /// A bridge joins what one cannot leave again: a user namespace; and in a user namespace (rootless Podman's pods) whatever is to be joined,
 /// because the launcher has no rights over the namespaces that it would have to come back to.
 fn topology(namespaces: &Namespaces, host: &Host) -> Topology {
@@ -171,7 +182,7 @@ fn cgroup(
     }
     // "Cgroup ownership": given away if the container has a cgroup namespace and a user namespace of its own.
     let owned = namespaces.is_new(Kind::Cgroup) && namespaces.is_new(Kind::User);
-    let owner = owned.then(|| crate::namespaces::idmap::host_id(&linux.uid_mappings, 0)).flatten();
+    let owner = owned.then(|| idmap::host_id(&linux.uid_mappings, 0)).flatten();
     let input = cgroups::Input {
         id: request.id.as_str(),
         cgroups_path: linux.cgroups_path.as_deref().filter(|path| !path.is_empty()),
@@ -204,8 +215,8 @@ struct Parts<'a> {
     host: &'a Host,
     topology: Topology,
     namespaces: &'a Namespaces,
-    maps: Vec<crate::namespaces::idmap::IdMap>,
-    expected_maps: Vec<crate::namespaces::idmap::IdMap>,
+    maps: Vec<IdMap>,
+    expected_maps: Vec<IdMap>,
     offsets: Vec<crate::namespaces::steps::ClockOffset>,
     net_devices: Vec<netdev::NetDevice>,
     root_ids: (u32, u32),
@@ -288,7 +299,7 @@ impl Parts<'_> {
             join_cgroups(&mut steps);
             steps.push(Planned::new(LauncherStep::AwaitBirth, Field::new("linux.namespaces")));
             steps.extend(self.map_ids());
-            let compare = |map: &crate::namespaces::idmap::IdMap| {
+            let compare = |map: &IdMap| {
                 Planned::new(LauncherStep::CompareIdMap(map.clone()), Field::new(format!("linux.{}Mappings", map.which)))
             };
             steps.extend(self.expected_maps.iter().map(compare));
@@ -297,29 +308,35 @@ impl Parts<'_> {
         if self.terminal {
             steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
         }
-        if self.waits_for_hooks() {
-            let hooks = || Origin::Config(Field::new("hooks"));
-            steps.push(Planned::new(LauncherStep::Await(FromInit::RootfsBuilt), hooks()));
-            for (moment, list) in [(Moment::Prestart, &self.hooks.prestart), (Moment::CreateRuntime, &self.hooks.create_runtime)]
-            {
-                if !list.is_empty() {
-                    let field = Field::new("hooks").key(moment.name());
-                    steps.push(Planned::new(LauncherStep::Hooks(hooks::steps(list, moment)), field));
-                }
-            }
-            if !self.has_runtime_hooks() {
-                steps.push(Planned::new(LauncherStep::RecordHooks, Field::new("hooks.createContainer")));
-            }
-            steps.push(Planned::new(LauncherStep::Tell(ToInit::HooksDone), hooks()));
-        }
+        steps.extend(self.runtime_hooks());
         steps.extend(closing(self.request, true, self.pidfd_socket.as_ref().map(|planned| planned.origin.clone())));
         steps
     }
 
+    /// Init stands still meanwhile, with its rootfs built and not yet entered.
+    fn runtime_hooks(&self) -> Vec<Planned<LauncherStep>> {
+        let mut steps = Vec::new();
+        if !self.waits_for_hooks() {
+            return steps;
+        }
+        let hooks = || Origin::Config(Field::new("hooks"));
+        steps.push(Planned::new(LauncherStep::Await(FromInit::RootfsBuilt), hooks()));
+        for (moment, list) in [(Moment::Prestart, &self.hooks.prestart), (Moment::CreateRuntime, &self.hooks.create_runtime)] {
+            if !list.is_empty() {
+                let field = Field::new("hooks").key(moment.name());
+                steps.push(Planned::new(LauncherStep::Hooks(hooks::steps(list, moment)), field));
+            }
+        }
+        if !self.has_runtime_hooks() {
+            steps.push(Planned::new(LauncherStep::RecordHooks, Field::new("hooks.createContainer")));
+        }
+        steps.push(Planned::new(LauncherStep::Tell(ToInit::HooksDone), hooks()));
+        steps
+    }
+
     fn map_ids(&self) -> Vec<Planned<LauncherStep>> {
-        let write = |map: &crate::namespaces::idmap::IdMap| {
-            Planned::new(LauncherStep::WriteIdMap(map.clone()), Field::new(format!("linux.{}Mappings", map.which)))
-        };
+        let write =
+            |map: &IdMap| Planned::new(LauncherStep::WriteIdMap(map.clone()), Field::new(format!("linux.{}Mappings", map.which)));
         let mut steps: Vec<_> = self.maps.iter().map(write).collect();
         if !self.maps.is_empty() {
             steps.push(Planned::new(LauncherStep::Tell(ToInit::IdsMapped), self.field(Kind::User)));
@@ -443,87 +460,6 @@ impl Parts<'_> {
         }
         let new = self.namespaces.new.iter().filter(|kind| !matches!(kind, Kind::Cgroup | Kind::Time)).copied().collect();
         steps.push(Planned::new(BridgeStep::CloneInit { new }, Field::new("linux.namespaces")));
-        steps
-    }
-
-    fn init(&self) -> Vec<Planned<InitStep>> {
-        let mut steps = Vec::new();
-        self.enter_namespaces(&mut steps);
-        let mut cgroup_section = Some(self.cgroup_section());
-        for planned in &self.rootfs.build {
-            let is_cgroup = matches!(&planned.step, RootfsStep::Mount(mount) if matches!(mount.kind, MountKind::Cgroup(_)));
-            if is_cgroup {
-                steps.extend(cgroup_section.take().unwrap_or_default());
-            }
-            steps.push(planned.clone().into_step(InitStep::Rootfs));
-        }
-        steps.extend(self.process.terminal.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
-        // Before the hooks: messages are heard in the order in which the launcher says them.
-        steps.extend(cgroup_section.take().unwrap_or_default());
-        if self.waits_for_hooks() {
-            steps.push(Planned::new(InitStep::Send(FromInit::RootfsBuilt), Field::new("hooks")));
-            steps.push(Planned::new(InitStep::Await(ToInit::HooksDone), Field::new("hooks")));
-        }
-        self.hooks(Moment::CreateContainer, &mut steps);
-        steps.extend(self.rootfs.enter.iter().map(|planned| planned.clone().into_step(InitStep::Rootfs)));
-        steps.extend(self.process.become_user.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
-        steps.extend(getting_ready(self.request.start));
-        self.hooks(Moment::StartContainer, &mut steps);
-        steps.extend(ending(&self.process));
-        steps
-    }
-
-    fn hooks(&self, moment: Moment, steps: &mut Vec<Planned<InitStep>>) {
-        let list = moment.of(self.hooks);
-        if !list.is_empty() {
-            steps.push(Planned::new(InitStep::Hooks(hooks::steps(list, moment)), Field::new("hooks").key(moment.name())));
-        }
-    }
-
-    fn enter_namespaces(&self, steps: &mut Vec<Planned<InitStep>>) {
-        let user = || self.field(Kind::User);
-        if !self.maps.is_empty() {
-            steps.push(Planned::new(InitStep::Await(ToInit::IdsMapped), user()));
-        }
-        if !self.net_devices.is_empty() {
-            // Kernel parameters of these devices are set later, when they are there.
-            steps.push(Planned::new(InitStep::Await(ToInit::DevicesMoved), Field::new("linux.netDevices")));
-        }
-        let mut namespace = |step: NamespaceStep, origin: Origin| steps.push(Planned::new(InitStep::Namespace(step), origin));
-        if self.namespaces.is_new(Kind::Time) {
-            // With other ids than those on the host init could not write the offsets: the host's procfs has no file of its then.
-            namespace(NamespaceStep::NewTime { offsets: self.offsets.clone() }, self.field(Kind::Time));
-        }
-        if self.namespaces.has(Kind::User) {
-            let (uid, gid) = self.root_ids;
-            namespace(NamespaceStep::BecomeRoot { uid, gid, drop_groups: !self.keep_groups }, user());
-        }
-        if self.namespaces.is_new(Kind::Network) {
-            namespace(NamespaceStep::LoopbackUp, self.field(Kind::Network));
-        }
-        if let Some((kind, path)) = self.namespaces.joined.iter().find(|(kind, _)| *kind == Kind::Mount) {
-            namespace(NamespaceStep::Join { kind: *kind, path: path.clone() }, self.field(Kind::Mount));
-        }
-        steps.extend(self.process.first.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
-    }
-
-    /// The cgroup namespace shows as its root the groups that the process is in when it is made: it has to be in them.
-    fn cgroup_section(&self) -> Vec<Planned<InitStep>> {
-        let mut steps = Vec::new();
-        if self.has_cgroup_v2 && self.direct() {
-            steps.push(Planned::new(InitStep::Await(ToInit::CgroupJoined), self.cgroup_origin.clone()));
-        }
-        if self.has_cgroup_v1 && self.direct() {
-            steps.push(Planned::new(InitStep::JoinCgroups, self.cgroup_origin.clone()));
-        }
-        if self.namespaces.is_new(Kind::Cgroup) {
-            let unshare = NamespaceStep::Unshare { kinds: vec![Kind::Cgroup] };
-            steps.push(Planned::new(InitStep::Namespace(unshare), self.field(Kind::Cgroup)));
-        }
-        if let Some((kind, path)) = self.namespaces.joined.iter().find(|(kind, _)| *kind == Kind::Cgroup) {
-            let join = NamespaceStep::Join { kind: *kind, path: path.clone() };
-            steps.push(Planned::new(InitStep::Namespace(join), self.field(Kind::Cgroup)));
-        }
         steps
     }
 }
