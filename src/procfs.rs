@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::error::{Doing, Failure};
 use crate::sys::fs::{self, Resolve};
 use crate::sys::process::Exit;
-use crate::sys::{At, CallError, CallResult, mount};
+use crate::sys::{At, CallError, CallResult, exe, mount};
 
 /// PROC_SUPER_MAGIC of linux/magic.h.
 const MAGIC: i64 = 0x9fa0;
@@ -121,6 +121,15 @@ impl ProcFs {
     pub fn reopen(&self, fd: &OwnedFd, flags: i32) -> CallResult<OwnedFd> {
         use std::os::fd::AsRawFd;
         fs::openat(At::from(&self.root), Path::new(&format!("self/fd/{}", fd.as_raw_fd())), flags, 0)
+    }
+
+    /// As [`ProcFs::reopen`], of what may make the caller wait for long: it waits with little memory.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn reopen_and_wait(&self, fd: &OwnedFd, flags: i32) -> CallResult<OwnedFd> {
+        use std::os::fd::AsRawFd;
+        exe::open_without_code(At::from(&self.root), Path::new(&format!("self/fd/{}", fd.as_raw_fd())), flags)
     }
 
     /// Opens a namespace of a process, such as `self/ns/time_for_children`.

@@ -17,7 +17,7 @@ use crate::process::{ProcessStep, program};
 use crate::procfs::ProcFs;
 use crate::seccomp::{self, Bpf};
 use crate::sys::process::{self, Limit};
-use crate::sys::{exe, fs, signal};
+use crate::sys::{fs, signal};
 
 use super::init::clean_signals;
 
@@ -114,9 +114,8 @@ pub fn await_start(fifo: &OwnedFd, procfs: &ProcFs) -> Result<OwnedFd, Failure> 
         signal::exit_on(number)?;
     }
     signal::unblock_all()?;
-    // Of two megabytes the wait needs a few pages. If they cannot be given back, they stay.
-    let _ = exe::forget_code();
-    let opened = procfs.reopen(fifo, libc::O_WRONLY).doing(|| "wait for start")?;
+    // Of two megabytes the wait needs a few pages.
+    let opened = procfs.reopen_and_wait(fifo, libc::O_WRONLY).doing(|| "wait for start")?;
     signal::block_all()?;
     Ok(opened)
 }

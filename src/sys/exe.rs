@@ -4,9 +4,10 @@
 //! place, from another descriptor of the *same* file: the bytes are identical, so the code that does it goes on undisturbed.
 //! Segments that have been written to (data, and what was relocated) are copied into anonymous memory.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 
-use super::{CallError, CallResult, check};
+use super::{At, CallError, CallResult, c_path, check, check_fd};
 
 /// One loaded segment of this program.
 #[derive(Clone, Copy, Debug)]
@@ -91,22 +92,32 @@ pub fn replace(file: impl AsFd) -> CallResult<()> {
     set_exe_file(fd)
 }
 
-/// Gives the memory of the program's code and constants back for now: what is needed again is mapped again from its file.
+/// openat(2) of what may make the caller wait for days, a fifo: the memory of the program's code and constants is given back before. What is
+/// needed again is mapped again from its file, sixteen pages at a time; so whatever the call needs is prepared, and nothing but this function
+/// and the C library's two wrappers runs from then on.
 ///
 /// # Errors
-/// The kernel's; nothing has changed then that anybody could notice.
-pub fn forget_code() -> CallResult<()> {
+/// The kernel's.
+#[inline(never)]
+pub fn open_without_code(at: At<'_>, path: &Path, flags: i32) -> CallResult<OwnedFd> {
+    let name = c_path("openat", path)?;
     let headers = headers();
-    let Some(base) = base(headers) else { return Ok(()) };
-    for segment in segments(headers, base).iter().filter(|segment| segment.flags & libc::PF_W == 0) {
+    let mut segments = base(headers).map(|base| segments(headers, base)).unwrap_or_default();
+    segments.retain(|segment| segment.flags & libc::PF_W == 0);
+    for segment in &segments {
         let place = std::ptr::with_exposed_provenance_mut(segment.start);
-        // SAFETY: the mapping is of a file and was never written to: a page that is read again has the bytes that it had.
-        let ret = unsafe { libc::madvise(place, segment.end - segment.start, libc::MADV_DONTNEED) };
-        if ret != 0 {
-            return Err(CallError::last("madvise", "own code, MADV_DONTNEED"));
+        // SAFETY: the mapping is of a file and was never written to: a page that is read again has the bytes that it had. If it cannot be
+        // given back, it stays.
+        let _ = unsafe { libc::madvise(place, segment.end - segment.start, libc::MADV_DONTNEED) };
+    }
+    loop {
+        // SAFETY: `name` outlives the call.
+        let ret = unsafe { libc::openat(at.raw(), name.as_ptr(), flags | libc::O_CLOEXEC) };
+        match check_fd(ret, "openat", || format!("{at}, {path:?}, {flags:#o}")) {
+            Err(error) if error.is(libc::EINTR) => {}
+            other => return other,
         }
     }
-    Ok(())
 }
 
 /// Maps a segment that is never written to from the other descriptor, over itself.
