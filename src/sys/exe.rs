@@ -134,8 +134,10 @@ fn map_again(segment: Segment, fd: i32) -> CallResult<()> {
 /// Moves a copy of a segment in anonymous memory over it.
 fn copy_out(segment: Segment) -> CallResult<()> {
     let (len, rw) = (segment.end - segment.start, libc::PROT_READ | libc::PROT_WRITE);
+    // All of it is written to at once: its pages are made in this call, not by a fault each.
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
     // SAFETY: a new anonymous mapping at a place that the kernel chooses.
-    let copy = unsafe { libc::mmap(std::ptr::null_mut(), len, rw, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0) };
+    let copy = unsafe { libc::mmap(std::ptr::null_mut(), len, rw, flags, -1, 0) };
     mapped(copy)?;
     let source: *const u8 = std::ptr::with_exposed_provenance(segment.start);
     // SAFETY: both areas have this length and do not overlap; the segment is readable as a whole.
