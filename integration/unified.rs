@@ -143,11 +143,14 @@ fn a_cgroup_with_processes_in_the_way_is_named_and_left_alone(ctx: &Ctx) -> Outc
     let group = Group::new(&top);
     let _sleeper = inhabit(ctx, &group.0);
     let path = format!("{top}/inner");
-    let output = ctx.run(|c| {
+    let container = ctx.container(ctx.bundle(|c| {
         c["linux"]["cgroupsPath"] = json!(path);
         c["linux"]["resources"] = json!({ "memory": { "limit": 67_108_864 } });
-    });
-    let output = output.exits(1).refused(&format!("/sys/fs/cgroup{top}/cgroup.subtree_control"));
+    }));
+    let named = format!("/sys/fs/cgroup{top}/cgroup.subtree_control");
+    let foreseen = ctx.rt(&["check", container.bundle.path()]).exits(1);
+    assert!(foreseen.stdout.contains(&named), "{foreseen:?}");
+    let output = container.run().exits(1).refused(&named);
     output.refused("hint: a control group with processes of its own cannot pass controllers on");
     assert_eq!([file(&top, "cgroup.subtree_control"), file(&top, "cgroup.type")], ["", "domain"]);
     // Without limits nothing has to be passed on.

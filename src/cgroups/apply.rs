@@ -146,37 +146,49 @@ fn levels(path: &Path) -> Vec<&Path> {
 
 /// All at once; one by one if that is refused, and then only a required one's refusal counts.
 fn enable_in(dir: &Dir, controllers: &[String], required: &[String]) -> CallResult<()> {
-    let file = "cgroup.subtree_control";
-    let enabled = dir.read(file)?;
-    let mut missing = controllers.iter().filter(|name| !enabled.split_whitespace().any(|word| word == *name)).peekable();
-    if missing.peek().is_none() {
+    let missing = not_enabled(dir, controllers)?;
+    if missing.is_empty() {
         return Ok(());
     }
-    let missing: Vec<String> = missing.map(|name| format!("+{name}")).collect();
-    if is_inhabited(dir)? {
-        return Err(CallError::new("write", format!("{:?}, {:?}", dir.path().join(file), missing.join(" ")), libc::EBUSY));
-    }
-    if dir.write(file, &missing.join(" ")).is_ok() {
+    let all = enabling(&missing);
+    check_uninhabited(dir, &all)?;
+    if dir.write(SUBTREE_CONTROL, &all).is_ok() {
         return Ok(());
     }
     let mut refusal = Ok(());
     for name in missing {
-        let written = dir.write(file, &name);
-        if written.is_err() && refusal.is_ok() && required.iter().any(|required| *required == name[1..]) {
+        let written = dir.write(SUBTREE_CONTROL, &enabling(&[name]));
+        if written.is_err() && refusal.is_ok() && required.contains(name) {
             refusal = written;
         }
     }
     refusal
 }
 
-/// True if controllers cannot be enabled because the directory has processes of its own, which is allowed to the root only:
-/// it has no cgroup.type.
+const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
+
+/// Those that the directory does not pass on.
+pub(super) fn not_enabled<'a>(dir: &Dir, controllers: &'a [String]) -> CallResult<Vec<&'a String>> {
+    let enabled = dir.read(SUBTREE_CONTROL)?;
+    Ok(controllers.iter().filter(|name| !enabled.split_whitespace().any(|word| word == *name)).collect())
+}
+
+/// The line that enables them.
+pub(super) fn enabling(controllers: &[&String]) -> String {
+    controllers.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ")
+}
+
+/// Controllers cannot be enabled where the directory has processes of its own, which is allowed to the root only: it has no
+/// cgroup.type.
 ///
 /// The write is not even tried. The kernel refuses it for most controllers, but grants the threaded ones (cpu, cpuset, pids),
 /// and that turns the directory into a threaded domain in which no container can be started any more.
-fn is_inhabited(dir: &Dir) -> CallResult<bool> {
+pub(super) fn check_uninhabited(dir: &Dir, line: &str) -> CallResult<()> {
     let is_root = dir.read_if_present("cgroup.type")?.is_none();
-    Ok(!is_root && !dir.read("cgroup.procs")?.is_empty())
+    if is_root || dir.read("cgroup.procs")?.is_empty() {
+        return Ok(());
+    }
+    Err(CallError::new("write", format!("{:?}, {line:?}", dir.path().join(SUBTREE_CONTROL)), libc::EBUSY))
 }
 
 fn check_memory(dir: &Dir, limit: u64, planned: &Planned<Step>) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::apply::{check_uninhabited, enabling, not_enabled};
 use super::cgroup::Cgroup;
 use super::create::{Survey, check_fit};
 use super::dir::Dir;
@@ -40,8 +41,28 @@ impl Survey {
             period: value("cpu.cfs_period_us"),
             realtime_period: value("cpu.rt_period_us"),
         };
-        let looked = writes().map(|(planned, write)| self.write(write, planned, &beside));
+        let enabled = plan.steps.iter().map(|planned| self.enable(planned));
+        let looked = enabled.chain(writes().map(|(planned, write)| self.write(write, planned, &beside)));
         looked.filter_map(Result::err).collect()
+    }
+
+    /// A directory above the container's with processes of its own passes no controllers on.
+    fn enable(&self, planned: &Planned<Step>) -> Result<(), Failure> {
+        let Step::Enable { place, controllers, required, tolerance: Tolerance::Required } = &planned.step else { return Ok(()) };
+        let Some(recorded) = self.record.directories.get(*place) else { return Ok(()) };
+        let levels = recorded.place.levels();
+        let above = levels.split_last().map_or(&levels[..0], |(_, above)| above);
+        for level in above {
+            let Some(dir) = Dir::open_if_present(recorded.place.mount.join(level))? else { return Ok(()) };
+            let missing = not_enabled(&dir, controllers)?;
+            let matters = missing.iter().any(|name| required.contains(name));
+            if let Err(refused) = check_uninhabited(&dir, &enabling(&missing))
+                && matters
+            {
+                return Err(Failure::from(refused).doing(&planned.step).origin(&planned.origin));
+            }
+        }
+        Ok(())
     }
 
     fn directories(&self) -> Result<(), Failure> {
@@ -104,7 +125,7 @@ fn refusal(above: &Dir, write: &Write, recorded: &Recorded, beside: &Beside<'_>)
         "cpuset.cpus" | "cpuset.mems" => set_refusal(above, write, recorded.place.version),
         // It can only be set below one on memory alone.
         "memory.memsw.limit_in_bytes" if !beside.memory && !write.value.starts_with('-') => Some(libc::EINVAL),
-        "io.max" => device_refusal(&write.value),
+        "io.max" => device_refusal(&write.value).or_else(|| rate_refusal(&write.value)),
         file if file.starts_with("blkio.throttle.") => device_refusal(&write.value),
         "cpu.cfs_quota_us" => quota_refusal(above, &write.value, recorded, beside),
         "cpu.rt_runtime_us" => realtime_refusal(above, &write.value, recorded, beside),
@@ -120,6 +141,11 @@ fn refusal(above: &Dir, write: &Write, recorded: &Recorded, beside: &Beside<'_>)
 fn device_refusal(value: &str) -> Option<i32> {
     let disk = Path::new("/sys/dev/block").join(value.split(' ').next()?);
     (std::fs::metadata(&disk).is_err() || disk.join("partition").exists()).then_some(libc::ENODEV)
+}
+
+/// `MAJOR:MINOR KEY=RATE ...`: no rate is 1 (`tg_set_limit()` of block/blk-throttle.c).
+fn rate_refusal(value: &str) -> Option<i32> {
+    value.split(' ').any(|word| word.ends_with("=1")).then_some(libc::EINVAL)
 }
 
 /// A part of each period, as the kernel counts it; without end if negative (`to_ratio()` of kernel/sched/core.c).

@@ -129,13 +129,7 @@ impl Bus {
                 Err(error) => last = CallError::from_io("connect", format!("{address:?}"), &error).into(),
             }
         }
-        let (doing, hint) = match which {
-            Which::System => ("reach systemd (--systemd-cgroup)", "this machine may not be run by systemd"),
-            Which::User => {
-                ("reach the user's systemd (--systemd-cgroup)", "is there a login session? see `loginctl enable-linger`")
-            }
-        };
-        Err(last.doing(doing).hint(hint))
+        Err(last.doing(which.reaching()).hint(which.unreachable()))
     }
 
     /// Says who we are (D-Bus specification, "Authentication Protocol"): the kernel tells the other side, whatever id we have in

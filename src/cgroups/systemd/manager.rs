@@ -1,6 +1,6 @@
 //! What systemd is asked to do (org.freedesktop.systemd1(5)).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::bus::{Bus, BusError, PATIENCE};
@@ -47,6 +47,15 @@ fn list(values: Vec<Value>) -> Value {
     Value::Array("(sv)".to_owned(), values)
 }
 
+/// sd_booted(3). Known before anything is made that only systemd could take away again.
+fn is_booted() -> Result<(), Failure> {
+    if Path::new("/run/systemd/system").is_dir() {
+        return Ok(());
+    }
+    let failure = Failure::because("there is no /run/systemd/system").doing(Which::System.reaching());
+    Err(failure.hint(Which::System.unreachable()))
+}
+
 impl Manager {
     /// Connects to it.
     ///
@@ -63,7 +72,7 @@ impl Manager {
     pub fn probe(which: Which) -> Result<Systemd, Failure> {
         // That of the system has the whole tree (where it is in a container, that container's), whatever its property says.
         let control_group = match which {
-            Which::System => PathBuf::from("/"),
+            Which::System => is_booted().map(|()| PathBuf::from("/"))?,
             Which::User => Self::connect(which)?.control_group()?,
         };
         Ok(Systemd { which, control_group })

@@ -35,6 +35,24 @@ pub enum Which {
     User,
 }
 
+impl Which {
+    /// What is being done when it does not answer.
+    fn reaching(self) -> &'static str {
+        match self {
+            Self::System => "reach systemd (--systemd-cgroup)",
+            Self::User => "reach the user's systemd (--systemd-cgroup)",
+        }
+    }
+
+    /// What may be the reason.
+    fn unreachable(self) -> &'static str {
+        match self {
+            Self::System => "this machine may not be run by systemd",
+            Self::User => "is there a login session? see `loginctl enable-linger`",
+        }
+    }
+}
+
 /// What planning has to know about systemd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Systemd {
