@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use crate::error::{Doing, Error, Failure};
 use crate::hooks::{self, Moment};
 use crate::launch::init::{BEGINNING, confirm_execution, let_begin};
+use crate::launch::wait::{HOOKS_DONE, HOOKS_RUN};
 use crate::notify::{self, Proxy};
 use crate::procfs::ProcFs;
 use crate::state::store::FIFO;
@@ -70,8 +71,11 @@ fn release(container: &Container) -> Result<(), Failure> {
     directory.remove_file(FIFO)?;
     let procfs = container.procfs()?;
     let said = listen(&fifo, pidfd, || procfs.has_executed(init.pid).is_ok_and(|(_, executed)| executed))?;
-    if said.is_empty() {
+    if said.is_empty() || said.ends_with(&[HOOKS_DONE]) {
         return confirm_execution(init.pid, procfs);
+    }
+    if said.ends_with(&[HOOKS_RUN]) {
+        return Err(Failure::because("init was killed while its hooks ran"));
     }
     let told: Failure =
         serde_json::from_slice(&said).unwrap_or_else(|_| Failure::because(String::from_utf8_lossy(&said).into_owned()));

@@ -312,7 +312,17 @@ impl Init<'_> {
         let before_switch = steps.iter().all(|step| step.moment == hooks::Moment::CreateContainer);
         let cwd = self.root.as_ref().map(Root::fd).filter(|_| before_switch);
         let around = hooks::Around { cwd, signals: None, output: Some(&self.handles.hook_output) };
-        hooks::run_all(steps, &self.state, &around)
+        self.tell_start(wait::HOOKS_RUN);
+        hooks::run_all(steps, &self.state, &around)?;
+        self.tell_start(wait::HOOKS_DONE);
+        Ok(())
+    }
+
+    /// `start` may have gone; then there is nobody to tell.
+    fn tell_start(&self, mark: u8) {
+        if let Some(fifo) = &self.fifo {
+            let _ = fs::write_all(fifo, &[mark]);
+        }
     }
 
     fn process(&mut self, step: &ProcessStep) -> Result<(), Failure> {

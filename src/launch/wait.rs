@@ -21,6 +21,12 @@ use crate::sys::{fs, signal};
 
 use super::init::clean_signals;
 
+/// What `start` reads when hooks of init begin. If it is the last that it reads, init was killed meanwhile: nothing else says so once it has
+/// been reaped. For JSON this is space, as is [`HOOKS_DONE`].
+pub const HOOKS_RUN: u8 = b'\t';
+/// What `start` reads when all hooks have succeeded.
+pub const HOOKS_DONE: u8 = b'\n';
+
 /// What is left to be done after the wait. The bytes of the filter follow it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Rest {
