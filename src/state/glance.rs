@@ -8,14 +8,15 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cgroups::{self, CgroupRecord};
+use crate::cgroups::CgroupRecord;
 use crate::error::{Error, Failure};
 use crate::id::ContainerId;
 use crate::procfs::ProcFs;
 use crate::spec::StringMap;
 
-use super::lifecycle::{self, Shown, Status};
-use super::record::{LAYOUT, Phase, ProcessRef};
+use super::lifecycle::{self, Shown};
+use super::record::{self, Phase, ProcessRef};
+use super::status::{Looks, Status};
 use super::store::Store;
 
 /// Some of a [`Record`](super::Record)'s fields.
@@ -52,9 +53,7 @@ impl Glance {
     /// `container does not exist`, or a record that cannot be read.
     pub fn load(store: &Store, id: &ContainerId, procfs: &mut Option<ProcFs>) -> Result<Self, Error> {
         let bytes = store.read_record(id)?;
-        // Text that is validated as a whole is not validated again, name by name.
-        let head = bytes.and_then(|bytes| serde_json::from_str::<Head>(std::str::from_utf8(&bytes).ok()?).ok());
-        let Some(mut head) = head.filter(|head| head.layout == LAYOUT) else {
+        let Some(mut head) = bytes.and_then(|bytes| record::parse(&bytes, |head: &Head| head.layout)) else {
             let directory = store.find(id)?;
             return Err(directory.map_or_else(|| lifecycle::does_not_exist(id), |directory| lifecycle::no_record(&directory)));
         };
@@ -97,24 +96,16 @@ impl Glance {
 }
 
 fn status(head: &Head, store: &Store, procfs: &mut Option<ProcFs>) -> Result<Status, Failure> {
-    let Some(init) = head.init else {
-        let may_be_made = head.phase == Phase::Creating;
-        let directory = if may_be_made { store.find(&head.id)? } else { None };
-        let being_made = directory.is_some_and(|directory| directory.is_locked().unwrap_or(false));
-        return Ok(if being_made { Status::Creating } else { Status::Stopped });
+    let looks = Looks {
+        is_locked: || Ok(store.find(&head.id)?.is_some_and(|directory| directory.is_locked().unwrap_or(false))),
+        is_alive: |init| {
+            let procfs = match procfs {
+                Some(procfs) => procfs,
+                None => procfs.insert(ProcFs::open()?),
+            };
+            Ok(lifecycle::is_same_process(procfs, init))
+        },
+        has_fifo: || store.has_fifo(&head.id),
     };
-    let procfs = match procfs {
-        Some(procfs) => procfs,
-        None => procfs.insert(ProcFs::open()?),
-    };
-    if !lifecycle::is_same_process(procfs, init) {
-        return Ok(Status::Stopped);
-    }
-    if head.phase == Phase::Creating {
-        return Ok(Status::Creating);
-    }
-    if cgroups::is_frozen(&head.cgroup)? {
-        return Ok(Status::Paused);
-    }
-    Ok(if store.has_fifo(&head.id) { Status::Created } else { Status::Running })
+    looks.status(head.phase, head.init, &head.cgroup)
 }

@@ -1,12 +1,11 @@
 //! [`Container`]: a record with the status that the kernel gives it now, and the typed states that commands ask for.
 
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::cgroups::{self, Cgroup};
+use crate::cgroups::Cgroup;
 use crate::error::{Error, Failure};
 use crate::id::ContainerId;
 use crate::plan::document::WARNINGS;
@@ -14,35 +13,9 @@ use crate::procfs::ProcFs;
 use crate::spec;
 use crate::sys::process;
 
-use super::record::{LAYOUT, Phase, ProcessRef, Record};
+use super::record::{LAYOUT, ProcessRef, Record};
+use super::status::{Looks, Status};
 use super::store::{Directory, FIFO, Store};
-
-/// The status of a container (runtime.md, "State", and `paused` as all runtimes have it).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// It is being made.
-    Creating,
-    /// Init waits for start.
-    Created,
-    /// The program runs.
-    Running,
-    /// The program is frozen.
-    Paused,
-    /// The program has ended.
-    Stopped,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Creating => "creating",
-            Self::Created => "created",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Stopped => "stopped",
-        })
-    }
-}
 
 /// A container as it stands now.
 #[derive(Debug)]
@@ -222,23 +195,15 @@ fn annotations(record: &Shown<'_>) -> spec::StringMap {
 }
 
 fn status(directory: &Directory, record: &Record, lock: Lock, seen: &mut Seen) -> Result<Status, Failure> {
-    let Some(init) = record.init else {
-        // A create that died leaves its record without anybody holding the lock.
-        let being_made = record.phase == Phase::Creating && lock == Lock::NotHeld && directory.is_locked()?;
-        return Ok(if being_made { Status::Creating } else { Status::Stopped });
+    let looks = Looks {
+        is_locked: || Ok(lock == Lock::NotHeld && directory.is_locked()?),
+        is_alive: |init| {
+            seen.init = live(init, seen.procfs.insert(ProcFs::open()?));
+            Ok(seen.init.is_some())
+        },
+        has_fifo: || directory.has(FIFO),
     };
-    let procfs = seen.procfs.insert(ProcFs::open()?);
-    seen.init = live(init, procfs);
-    if seen.init.is_none() {
-        return Ok(Status::Stopped);
-    }
-    if record.phase == Phase::Creating {
-        return Ok(Status::Creating);
-    }
-    if cgroups::is_frozen(&record.cgroup)? {
-        return Ok(Status::Paused);
-    }
-    Ok(if directory.has(FIFO) { Status::Created } else { Status::Running })
+    looks.status(record.phase, record.init, &record.cgroup)
 }
 
 /// The first process of a container, if it is alive, with a pidfd that cannot come to mean another one.

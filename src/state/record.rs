@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroups::CgroupRecord;
@@ -15,6 +16,13 @@ use crate::spec::{Device, DeviceRule, Hook, IdMapping, Namespace, NetDevice, Pro
 
 /// The layout of the record; another number is a record of another version of rt.
 pub const LAYOUT: u32 = 1;
+
+/// Reads a record, or those fields of it that `T` has. `None` if it is truncated, or of another layout.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], layout: impl FnOnce(&T) -> u32) -> Option<T> {
+    // Text that is validated as a whole is not validated again, name by name.
+    let record: T = serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()?;
+    (layout(&record) == LAYOUT).then_some(record)
+}
 
 /// How far making the container has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

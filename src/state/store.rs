@@ -11,7 +11,7 @@ use crate::id::ContainerId;
 use crate::sys::fs::{self, Resolve};
 use crate::sys::{At, CallResult, cred};
 
-use super::record::{LAYOUT, Record};
+use super::record::{self, LAYOUT, Record};
 
 /// The name of the record in a container's directory.
 const RECORD: &str = "record.json";
@@ -299,10 +299,7 @@ impl Directory {
 
     /// Reads the record. `None` if it is missing, truncated, or of another layout: only `delete --force` can deal with that.
     pub fn read_record(&self) -> Option<Record> {
-        let bytes = self.read_file(RECORD).ok()?;
-        // Text that is validated as a whole is not validated again, name by name.
-        let record: Record = serde_json::from_str(std::str::from_utf8(&bytes).ok()?).ok()?;
-        (record.layout == LAYOUT).then_some(record)
+        record::parse(&self.read_file(RECORD).ok()?, |record: &Record| record.layout)
     }
 
     /// The layout of a record that [`Directory::read_record`] does not know, if it has one.
