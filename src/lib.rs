@@ -35,6 +35,7 @@ pub mod log;
 pub mod lsm;
 pub mod namespaces;
 pub mod notify;
+pub mod passwd;
 pub mod plan;
 pub mod process;
 pub mod procfs;

@@ -122,6 +122,7 @@ const BELOW_LAUNCH: &[&str] = &[
     "log.rs",
     "lsm",
     "namespaces",
+    "passwd.rs",
     "process",
     "procfs.rs",
     "rootfs",

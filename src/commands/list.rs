@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::error::Error;
 use crate::id::ContainerId;
 use crate::log::Log;
+use crate::passwd;
 use crate::state::{Glance, Store};
 
 use super::{Globals, print};
@@ -85,21 +86,12 @@ impl Owners {
         let at = self.known.iter().position(|known| known.0 == uid).unwrap_or_else(|| {
             // Without the file there are only numbers.
             let passwd = self.passwd.get_or_insert_with(|| std::fs::read_to_string("/etc/passwd").unwrap_or_default());
-            let name = named(passwd, uid).unwrap_or_else(|| format!("#{uid}"));
+            let name = passwd::entries(passwd, uid).next().map_or_else(|| format!("#{uid}"), |entry| entry.name.to_owned());
             self.known.push((uid, name));
             self.known.len() - 1
         });
         &self.known[at].1
     }
-}
-
-fn named(passwd: &str, uid: u32) -> Option<String> {
-    let uid = uid.to_string();
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1) == Some(uid.as_str())).then(|| name.to_owned())
-    })
 }
 
 fn table(glances: &[Glance], owners: &mut Owners) -> String {

@@ -5,6 +5,7 @@ use std::fs;
 use serde::Serialize;
 
 use super::probe::program;
+use crate::passwd;
 
 /// What an ordinary user may map besides the own ids. Empty lists where it cannot be mapped.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -29,15 +30,8 @@ impl Subordinate {
 
 /// The words that stand for a user: the number, and the names that have it.
 fn owners(uid: u32, passwd: &str) -> Vec<String> {
-    let number = uid.to_string();
-    let name = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1) == Some(number.as_str())).then(|| name.to_owned())
-    };
-    let mut found: Vec<String> = passwd.lines().filter_map(name).collect();
-    found.push(number);
-    found
+    let names = passwd::entries(passwd, uid).map(|entry| entry.name.to_owned());
+    names.chain([uid.to_string()]).collect()
 }
 
 fn ranges(owners: &[String], text: &str) -> Vec<(u32, u32)> {

@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::error::{Doing, Failure};
+use crate::passwd;
 use crate::sys::{At, cred, fs};
 
 use super::steps::UserStep;
@@ -78,11 +79,8 @@ pub fn home(uid: u32) -> Home {
     }
 }
 
-/// passwd(5): name, password, uid, gid, comment, home, shell.
 fn home_in(passwd: &str, uid: u32) -> Option<&str> {
-    let uid = uid.to_string();
-    let line = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|line| line.get(2) == Some(&uid.as_str()))?;
-    let home = line.get(5).copied()?;
+    let home = passwd::entries(passwd, uid).next()?.home?;
     (home.starts_with('/') && !home.chars().any(char::is_control)).then_some(home)
 }
 
