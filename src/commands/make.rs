@@ -159,19 +159,15 @@ pub fn interpret(request: &Request, globals: &Globals) -> Result<(Prepared, Host
     Ok((Prepared { spec, plan }, host, findings))
 }
 
-/// Problems are errors, and so are warnings with `--strict`. `file` is what the configuration is called; empty if it is in no file.
+/// [`Globals::judge`] of what planning found; notes go to the log.
 ///
 /// # Errors
-/// All of them.
+/// All problems.
 pub fn judge(findings: &Findings, plan: &Plan, file: &str, globals: &Globals) -> Result<(), Error> {
     for note in &findings.notes {
         globals.log.debug(|| note.to_string());
     }
-    let mut problems = findings.problems.clone();
-    if globals.strict {
-        problems.extend(plan.warnings.clone());
-    }
-    if problems.is_empty() { Ok(()) } else { Err(Error::config(file, &problems)) }
+    globals.judge(&findings.problems, &plan.warnings, file)
 }
 
 /// Sockets of socket activation are named to the program as systemd would (sd_listen_fds(3)); it is the first process.

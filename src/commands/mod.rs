@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::error::Error;
+use crate::error::{Error, Problem};
 use crate::log::{Format, Level, Log};
 use crate::plan::request::{self, Request};
 use crate::state::{Store, store};
@@ -222,6 +222,16 @@ impl Globals {
             no_cgroup: self.cgroup_manager == CgroupManager::Disabled,
             ..Request::plain(parse_id(id)?, request::absolute(bundle, &working_directory()?))
         })
+    }
+
+    /// Problems are errors, and so are warnings with `--strict`. `file` is what the configuration is called; empty if it is in no file.
+    ///
+    /// # Errors
+    /// All of them.
+    pub fn judge(&self, problems: &[Problem], warnings: &[Problem], file: &str) -> Result<(), Error> {
+        let strict = if self.strict { warnings } else { &[] };
+        let found = [problems, strict].concat();
+        if found.is_empty() { Ok(()) } else { Err(Error::config(file, &found)) }
     }
 
     /// The state root, which need not exist.

@@ -70,7 +70,7 @@ fn change(verb: &Verb, list: &List, globals: &Globals) -> Result<(), Error> {
         Verb::Add(_) => {
             let host = Host::probe_caller()?.with_lsm(None, record.mount_label.is_some());
             let adding = plan::add(&mounts, record, &host, &mut findings);
-            judge(findings, list, globals)?;
+            judge(&findings, list, globals)?;
             let place = Place::open(pid, &pidfd, &procfs, &adding.joins)?;
             launch::add(&adding, &place, |added| {
                 let mut record = record.clone();
@@ -80,7 +80,7 @@ fn change(verb: &Verb, list: &List, globals: &Globals) -> Result<(), Error> {
         }
         Verb::Remove(_) => {
             let (destinations, joins) = plan::remove(&mounts, record, &mut findings);
-            judge(findings, list, globals)?;
+            judge(&findings, list, globals)?;
             let place = Place::open(pid, &pidfd, &procfs, &joins)?;
             launch::remove(&destinations, &record.added, &place, |removed| {
                 let mut record = record.clone();
@@ -105,15 +105,8 @@ fn name(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
 
-/// Problems are errors, and so are warnings with `--strict`.
-fn judge(findings: Findings, list: &List, globals: &Globals) -> Result<(), Error> {
-    let mut problems = findings.problems;
-    if globals.strict {
-        problems.extend(findings.warnings.clone());
-    }
-    if !problems.is_empty() {
-        return Err(Error::config(&name(&list.file), &problems));
-    }
+fn judge(findings: &Findings, list: &List, globals: &Globals) -> Result<(), Error> {
+    globals.judge(&findings.problems, &findings.warnings, &name(&list.file))?;
     for warning in &findings.warnings {
         globals.log.warning(&warning.to_string());
     }

@@ -114,13 +114,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let resources = args.resources().map_err(during)?;
     let mut findings = Findings::default();
     let wanted = args.plan(&resources, &container.record, &mut findings).map_err(during)?;
-    let mut problems = findings.problems;
-    if globals.strict {
-        problems.append(&mut findings.warnings);
-    }
-    if !problems.is_empty() {
-        return Err(during(Error::config("resources", &problems)));
-    }
+    globals.judge(&findings.problems, &findings.warnings, "resources").map_err(during)?;
     let told = wanted.carry_out(&mut container, resources).map_err(|failure| during(failure.into()))?;
     for warning in findings.warnings.iter().chain(&told) {
         globals.log.warning(&warning.to_string());
