@@ -35,12 +35,14 @@ enum Shell {
 pub fn run(args: &Args) -> Result<i32, Error> {
     let mut cli = Cli::command();
     cli.build();
-    let missing = || Error::new("usage", "completion: missing: <SHELL>");
-    print(&match args.shell.or(args.by_flag).ok_or_else(missing)? {
-        Shell::Bash => bash(&cli),
-        Shell::Zsh => zsh(&cli),
-        Shell::Fish => fish(&cli),
-    })?;
+    // The parser sees to it that there is one, in one of the two places.
+    for shell in args.shell.iter().chain(&args.by_flag) {
+        print(&match shell {
+            Shell::Bash => bash(&cli),
+            Shell::Zsh => zsh(&cli),
+            Shell::Fish => fish(&cli),
+        })?;
+    }
     Ok(0)
 }
 
