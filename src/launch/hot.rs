@@ -22,7 +22,7 @@ use crate::plan::mounts::{Adding, Joins};
 use crate::procfs::ProcFs;
 use crate::rootfs::hot::{self, Added};
 use crate::rootfs::mounts::{self, Sources};
-use crate::rootfs::steps::{MountKind, MountStep, OpenedBy};
+use crate::rootfs::steps::{MountKind, MountStep, Preparation};
 use crate::rootfs::{InRoot, Root};
 use crate::sys::process::{self, CloneArgs, Cloned};
 use crate::sys::{fs, ns, signal, socket};
@@ -112,12 +112,12 @@ fn at(step: &MountStep, failure: Failure) -> Failure {
 }
 
 fn open_on_the_host(step: &MountStep, sources: &mut Sources, procfs: &ProcFs) -> Result<(), Failure> {
-    let detached = match &step.kind {
-        MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => {
-            mounts::open_source(source, *recursive, step.links.of_source_followed())?
+    let detached = match step.preparation() {
+        Some(Preparation::Clone { source, recursive }) => {
+            mounts::open_source(source, recursive, step.links.of_source_followed())?
         }
-        kind @ MountKind::Filesystem { .. } if step.id_map.is_some() => mounts::detached(kind, 0)?,
-        _ => return Ok(()),
+        Some(Preparation::Make(kind)) => mounts::detached(kind, 0)?,
+        Some(Preparation::Find { .. }) | None => return Ok(()),
     };
     if let Some(map) = &step.id_map {
         let namespace = idmap::namespace_for(&map.uids, &map.gids, procfs)?;

@@ -17,7 +17,7 @@ use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
 use crate::process::plan as process_plan;
 use crate::resctrl;
 use crate::rootfs::plan as rootfs_plan;
-use crate::rootfs::steps::{MountKind, OpenedBy};
+use crate::rootfs::steps::{MountStep, OpenedBy, Preparation};
 use crate::rootfs::{RootfsStep, plan::RootfsPlan};
 use crate::seccomp::Filter;
 use crate::spec::{Field, Hooks, Linux, Spec, StringMap};
@@ -238,6 +238,17 @@ struct Parts<'a> {
     pidfd_socket: Option<Planned<LauncherStep>>,
 }
 
+fn prepare(mount: &MountStep) -> Option<LauncherStep> {
+    let (index, follow) = (mount.index, mount.links.of_source_followed());
+    Some(match mount.preparation()? {
+        Preparation::Clone { source, recursive } => {
+            LauncherStep::OpenSource { index, path: source.to_owned(), recursive, follow }
+        }
+        Preparation::Find { source } => LauncherStep::FindSource { index, path: source.to_owned(), follow },
+        Preparation::Make(kind) => LauncherStep::MakeFilesystem { index, kind: kind.clone() },
+    })
+}
+
 fn notify_folder() -> Planned<LauncherStep> {
     default(LauncherStep::MakeNotifyFolder, "NOTIFY_SOCKET of the caller")
 }
@@ -363,22 +374,9 @@ impl Parts<'_> {
         for planned in &self.rootfs.build {
             let step = match &planned.step {
                 RootfsStep::AttachRoot { path, opened_by: OpenedBy::Launcher } => LauncherStep::OpenRootfs { path: path.clone() },
-                RootfsStep::Mount(mount) => match &mount.kind {
-                    MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => LauncherStep::OpenSource {
-                        index: mount.index,
-                        path: source.clone(),
-                        recursive: *recursive,
-                        follow: mount.links.of_source_followed(),
-                    },
-                    kind @ MountKind::Filesystem { .. } if mount.id_map.is_some() => {
-                        LauncherStep::MakeFilesystem { index: mount.index, kind: kind.clone() }
-                    }
-                    MountKind::Bind { source, opened_by: OpenedBy::InitOutside, .. } => LauncherStep::FindSource {
-                        index: mount.index,
-                        path: source.clone(),
-                        follow: mount.links.of_source_followed(),
-                    },
-                    _ => continue,
+                RootfsStep::Mount(mount) => match prepare(mount) {
+                    Some(step) => step,
+                    None => continue,
                 },
                 _ => continue,
             };

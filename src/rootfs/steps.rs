@@ -1,7 +1,7 @@
 //! The steps that init takes to build and enter the root filesystem.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -99,6 +99,39 @@ pub struct MountStep {
     /// The SELinux label of its root directory, for a filesystem that is there before it is mounted and takes no option for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_label: Option<String>,
+}
+
+/// What has to be done for a mount with the rights and in the namespaces of the caller, before anybody is in the container's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preparation<'a> {
+    /// The source of a bind mount is cloned.
+    Clone {
+        /// Its place on the host.
+        source: &'a Path,
+        /// With all mounts below.
+        recursive: bool,
+    },
+    /// The source of a bind mount is found; init clones it.
+    Find {
+        /// Its place on the host.
+        source: &'a Path,
+    },
+    /// A filesystem is made whose ids will be mapped.
+    Make(&'a MountKind),
+}
+
+impl MountStep {
+    /// What has to be done before; mostly nothing.
+    pub fn preparation(&self) -> Option<Preparation<'_>> {
+        match &self.kind {
+            MountKind::Bind { source, recursive, opened_by: OpenedBy::Launcher } => {
+                Some(Preparation::Clone { source, recursive: *recursive })
+            }
+            MountKind::Bind { source, opened_by: OpenedBy::InitOutside, .. } => Some(Preparation::Find { source }),
+            kind @ MountKind::Filesystem { .. } if self.id_map.is_some() => Some(Preparation::Make(kind)),
+            _ => None,
+        }
+    }
 }
 
 /// A device node, or its stand-in.
