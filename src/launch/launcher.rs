@@ -2,20 +2,18 @@
 
 use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use crate::cgroups::systemd::{Manager, Started};
-use crate::cgroups::{self, Cgroup, CgroupRecord, Doors};
+use crate::cgroups::{self, Cgroup, CgroupRecord};
 use crate::error::{Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
-use crate::namespaces::{Kind, idmap, join, netdev};
+use crate::namespaces::{idmap, netdev};
 use crate::notify::Proxy;
 use crate::plan::rehearsal::Instead;
 use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
-use crate::procfs::ProcFs;
 use crate::resctrl;
-use crate::rootfs::mounts::{self, Sources};
-use crate::rootfs::steps::MountMap;
 use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Directory, Record};
 use crate::sys::process::{self, Exit};
@@ -28,66 +26,9 @@ use crate::child::Child;
 
 mod birth;
 mod conversation;
+mod handles;
 
-/// What the launcher opens before it makes a child, which inherits it.
-#[derive(Debug)]
-pub struct Handles {
-    /// The caller's effective user id is 0: asked before a user namespace gives the question another meaning.
-    pub caller_is_root: bool,
-    /// The host's procfs.
-    pub procfs: ProcFs,
-    /// A clone of the rootfs.
-    pub rootfs: Option<OwnedFd>,
-    /// Clones of the sources of bind mounts.
-    pub sources: Sources,
-    /// Namespaces to be joined.
-    pub namespaces: join::Opened,
-    /// The start fifo, `O_PATH`.
-    pub fifo: Option<OwnedFd>,
-    /// A connection to the agent that gets the seccomp listener.
-    pub listener: Option<OwnedFd>,
-    /// Files that get what hooks write.
-    pub hook_output: hooks::Output,
-    /// The first process of the container that exec joins.
-    pub container: Option<OwnedFd>,
-    /// Its root directory.
-    pub container_root: Option<OwnedFd>,
-    /// The control groups of version 1 into which the child moves itself.
-    pub doors: Doors,
-}
-
-impl Handles {
-    /// Nothing but procfs.
-    pub fn new(procfs: ProcFs) -> Self {
-        Self {
-            caller_is_root: crate::sys::cred::geteuid() == 0,
-            procfs,
-            rootfs: None,
-            sources: Sources::new(),
-            namespaces: join::Opened::new(),
-            fifo: None,
-            listener: None,
-            hook_output: hooks::Output::default(),
-            container: None,
-            container_root: None,
-            doors: Doors::default(),
-        }
-    }
-
-    /// What namespace steps work on.
-    pub fn namespace_context(&self) -> join::Context<'_> {
-        join::Context { procfs: &self.procfs, opened: &self.namespaces, container: self.container.as_ref() }
-    }
-
-    /// Closes what a payload must not have.
-    pub fn forget_all_but_fifo(&mut self) {
-        self.rootfs = None;
-        self.sources.clear();
-        self.namespaces.clear();
-        self.container = None;
-        self.container_root = None;
-    }
-}
+pub use handles::Handles;
 
 /// What a plan is carried out on.
 #[derive(Debug)]
@@ -227,53 +168,22 @@ impl Walk<'_> {
 
     fn step(&mut self, step: &LauncherStep, may_be_born_in_cgroup: bool) -> Result<(), Failure> {
         match step {
-            LauncherStep::OpenRootfs { path } => {
-                self.launch.handles.rootfs = Some(mounts::open_source(path, true, true)?);
-                Ok(())
-            }
+            LauncherStep::OpenRootfs { path } => self.launch.handles.open_rootfs(path),
             LauncherStep::OpenSource { index, path, recursive, follow } => {
-                self.launch.handles.sources.insert(*index, mounts::open_source(path, *recursive, *follow)?);
-                Ok(())
+                self.launch.handles.open_source(*index, path, *recursive, *follow)
             }
-            LauncherStep::MakeFilesystem { index, kind } => {
-                self.launch.handles.sources.insert(*index, mounts::detached(kind, 0)?);
-                Ok(())
-            }
-            LauncherStep::MapIds { index, map } => self.map_ids(*index, map),
-            LauncherStep::FindSource { index, path, follow } => {
-                let flags = libc::O_PATH | if *follow { 0 } else { libc::O_NOFOLLOW };
-                self.launch.handles.sources.insert(*index, fs::openat(crate::sys::At::Cwd, path, flags, 0)?);
-                Ok(())
-            }
+            LauncherStep::MakeFilesystem { index, kind } => self.launch.handles.make_filesystem(*index, kind),
+            LauncherStep::MapIds { index, map } => self.launch.handles.map_ids(*index, map),
+            LauncherStep::FindSource { index, path, follow } => self.launch.handles.find_source(*index, path, *follow),
             LauncherStep::OpenNamespace { kind, path } => {
-                let namespace = join::open(*kind, path)?;
-                if let Some(origin) = self.launch.plan.sets_in(*kind) {
-                    join::check_foreign(*kind, &namespace, origin, &self.launch.handles.procfs)?;
-                }
-                self.launch.handles.namespaces.insert(*kind, namespace);
-                Ok(())
+                self.launch.handles.open_namespace(*kind, path, self.launch.plan.sets_in(*kind))
             }
-            LauncherStep::ConnectConsole { path } => {
-                self.console = Some(socket::connect(path, libc::SOCK_STREAM)?);
-                Ok(())
-            }
-            LauncherStep::ConnectPidfdSocket { path } => {
-                self.pidfd_socket = Some(socket::connect(path, libc::SOCK_STREAM)?);
-                Ok(())
-            }
-            LauncherStep::ConnectListener { path } => {
-                self.launch.handles.listener = Some(socket::connect(path, libc::SOCK_STREAM)?);
-                Ok(())
-            }
-            LauncherStep::OpenHookOutput { stream, path } => {
-                self.launch.handles.hook_output.streams[*stream] = Some(hooks::Output::file(path)?);
-                Ok(())
-            }
+            LauncherStep::ConnectConsole { path } => connect(path, &mut self.console),
+            LauncherStep::ConnectPidfdSocket { path } => connect(path, &mut self.pidfd_socket),
+            LauncherStep::ConnectListener { path } => connect(path, &mut self.launch.handles.listener),
+            LauncherStep::OpenHookOutput { stream, path } => self.launch.handles.open_hook_output(*stream, path),
             LauncherStep::MakeNotifyFolder => self.make_notify_folder(),
-            LauncherStep::MakeFifo => {
-                self.launch.handles.fifo = self.launch.directory.map(Directory::make_fifo).transpose()?;
-                Ok(())
-            }
+            LauncherStep::MakeFifo => self.make_fifo(),
             LauncherStep::CpuAffinity(set) => Ok(process::sched_setaffinity(&set.0)?),
             LauncherStep::MakeCgroups => self.make_cgroups(),
             LauncherStep::StartUnit { .. } => self.start_unit(),
@@ -332,6 +242,11 @@ impl Walk<'_> {
         self.child.as_ref().map(|child| child.pid).ok_or_else(|| Failure::because("there is no process yet"))
     }
 
+    fn make_fifo(&mut self) -> Result<(), Failure> {
+        self.launch.handles.fifo = self.launch.directory.map(Directory::make_fifo).transpose()?;
+        Ok(())
+    }
+
     /// Whoever starts the program listens: for create that is another command.
     fn make_notify_folder(&mut self) -> Result<(), Failure> {
         let Some(directory) = self.launch.directory else { return Ok(()) };
@@ -362,20 +277,6 @@ impl Walk<'_> {
         }
         self.in_unit = true;
         Ok(())
-    }
-
-    fn map_ids(&self, index: usize, map: &MountMap) -> Result<(), Failure> {
-        let handles = &self.launch.handles;
-        let mount = handles.sources.get(&index).ok_or_else(|| Failure::because("the mount was not opened"))?;
-        let made;
-        let namespace = match handles.namespaces.get(&Kind::User).filter(|_| map.uids.is_empty()) {
-            Some(joined) => joined,
-            None => {
-                made = idmap::namespace_for(&map.uids, &map.gids, &handles.procfs)?;
-                &made
-            }
-        };
-        mounts::map_ids(mount, namespace, map.recursive)
     }
 
     fn make_cgroups(&mut self) -> Result<(), Failure> {
@@ -436,6 +337,11 @@ impl Walk<'_> {
         let directory = self.launch.directory.ok_or_else(|| Failure::because("there is no state directory"))?;
         directory.write_record(self.launch.record)
     }
+}
+
+fn connect(path: &Path, connection: &mut Option<OwnedFd>) -> Result<(), Failure> {
+    *connection = Some(socket::connect(path, libc::SOCK_STREAM)?);
+    Ok(())
 }
 
 /// Makes the control groups. What turns out to be somebody else's leaves the record: what takes this container back must not touch it.

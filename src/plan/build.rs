@@ -14,7 +14,7 @@ use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::idmap::{self, IdMap, Which};
 use crate::namespaces::plan::{expected_maps, id_maps, namespaces, root_id, time_offsets};
 use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
-use crate::process::plan as process_plan;
+use crate::process::plan::{self as process_plan, ProcessPlan};
 use crate::resctrl;
 use crate::rootfs::plan as rootfs_plan;
 use crate::rootfs::steps::{MountStep, OpenedBy, Preparation};
@@ -44,28 +44,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
     let cgroup = cgroup(spec, linux, request, host, &namespaces, findings);
     let rootfs = rootfs(spec, linux, request, host, (&namespaces, &cgroup), findings);
     let seccomp = annotations::filter(&spec.annotations, linux.seccomp.as_ref(), findings);
-    let keep_groups = annotations::keeps_groups(&spec.annotations);
-    let mut process = match &spec.process {
-        Some(process) => {
-            let input = process_plan::Input {
-                process,
-                namespaces: &namespaces,
-                uid_mappings: &linux.uid_mappings,
-                gid_mappings: &linux.gid_mappings,
-                gid_method: maps.iter().find(|map| map.which == Which::Gid).map(|map| map.method),
-                host,
-                seccomp: seccomp.is_some(),
-                personality: linux.personality.as_ref(),
-                memory_policy: linux.memory_policy.as_ref(),
-                preserve_fds: request.preserve_fds,
-                keyring: request.keyring(),
-                exec: false,
-                keep_groups,
-            };
-            process_plan::plan(&input, findings)
-        }
-        None => process_plan::without_process(),
-    };
+    let mut process = process(spec, linux, request, host, (&namespaces, &maps, seccomp.is_some()), findings);
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     check_terminal(terminal, request, findings);
     let topology = topology(&namespaces, host);
@@ -94,7 +73,6 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         seccomp: seccomp.as_ref(),
         resctrl: resctrl.as_ref(),
         annotations: &spec.annotations,
-        keep_groups,
         pidfd_socket: connect_pidfd_socket(request, Some(&spec.annotations)),
     };
     Plan {
@@ -114,6 +92,33 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         warnings: std::mem::take(&mut findings.warnings),
         rehearsal: false,
     }
+}
+
+fn process(
+    spec: &Spec,
+    linux: &Linux,
+    request: &Request,
+    host: &Host,
+    (namespaces, maps, has_seccomp): (&Namespaces, &[IdMap], bool),
+    findings: &mut Findings,
+) -> ProcessPlan {
+    let Some(process) = &spec.process else { return process_plan::without_process() };
+    let input = process_plan::Input {
+        process,
+        namespaces,
+        uid_mappings: &linux.uid_mappings,
+        gid_mappings: &linux.gid_mappings,
+        gid_method: maps.iter().find(|map| map.which == Which::Gid).map(|map| map.method),
+        host,
+        seccomp: has_seccomp,
+        personality: linux.personality.as_ref(),
+        memory_policy: linux.memory_policy.as_ref(),
+        preserve_fds: request.preserve_fds,
+        keyring: request.keyring(),
+        exec: false,
+        keep_groups: annotations::keeps_groups(&spec.annotations),
+    };
+    process_plan::plan(&input, findings)
 }
 
 fn rootfs(
@@ -227,14 +232,13 @@ struct Parts<'a> {
     /// A systemd unit is made once there is a process for it.
     unit: Option<String>,
     rootfs: &'a RootfsPlan,
-    process: process_plan::ProcessPlan,
+    process: ProcessPlan,
     oom_score: Option<Planned<i32>>,
     hooks: &'a crate::spec::Hooks,
     terminal: bool,
     seccomp: Option<&'a Filter>,
     resctrl: Option<&'a resctrl::ResctrlPlan>,
     annotations: &'a StringMap,
-    keep_groups: bool,
     pidfd_socket: Option<Planned<LauncherStep>>,
 }
 

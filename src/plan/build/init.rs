@@ -4,7 +4,7 @@ use crate::hooks::{self, Moment};
 use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::{Kind, NamespaceStep};
 use crate::plan::common::{ending, getting_ready};
-use crate::plan::{InitStep, Origin, Planned};
+use crate::plan::{InitStep, Origin, Planned, annotations};
 use crate::rootfs::RootfsStep;
 use crate::rootfs::steps::MountKind;
 use crate::spec::Field;
@@ -62,7 +62,8 @@ impl Parts<'_> {
         }
         if self.namespaces.has(Kind::User) {
             let (uid, gid) = self.root_ids;
-            namespace(NamespaceStep::BecomeRoot { uid, gid, drop_groups: !self.keep_groups }, user());
+            let drop_groups = !annotations::keeps_groups(self.annotations);
+            namespace(NamespaceStep::BecomeRoot { uid, gid, drop_groups }, user());
         }
         if self.namespaces.is_new(Kind::Network) {
             namespace(NamespaceStep::LoopbackUp, self.field(Kind::Network));
