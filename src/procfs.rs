@@ -11,8 +11,6 @@ use crate::sys::fs::{self, Resolve};
 use crate::sys::process::Exit;
 use crate::sys::{At, CallError, CallResult, exe, mount};
 
-/// PROC_SUPER_MAGIC of linux/magic.h.
-const MAGIC: i64 = 0x9fa0;
 /// The root of every procfs has this inode number (PROC_ROOT_INO).
 const ROOT_INODE: u64 = 1;
 
@@ -43,7 +41,7 @@ impl ProcFs {
     pub fn open() -> Result<Self, Failure> {
         let open = || -> CallResult<OwnedFd> {
             let root = fs::openat(At::Cwd, Path::new("/proc"), libc::O_PATH | libc::O_DIRECTORY, 0)?;
-            if fs::fstatfs(&root)?.magic != MAGIC || fs::fstat(&root)?.ino != ROOT_INODE {
+            if fs::fstatfs(&root)?.magic != libc::PROC_SUPER_MAGIC || fs::fstat(&root)?.ino != ROOT_INODE {
                 return Err(CallError::new("fstatfs", "\"/proc\" is not a procfs", libc::EINVAL));
             }
             Ok(root)

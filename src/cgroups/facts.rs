@@ -13,9 +13,6 @@ use crate::sys::fs::{faccessat, openat, read_to_end, statfs};
 use crate::sys::{At, CallResult};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` of linux/magic.h.
-const MAGIC_V1: i64 = 0x0027_e0eb;
-const MAGIC_V2: i64 = 0x6367_7270;
 
 /// A version 1 hierarchy that is mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +165,7 @@ impl Membership {
     }
 
     fn magic(&self) -> i64 {
-        if self.controllers.is_some() { MAGIC_V1 } else { MAGIC_V2 }
+        if self.controllers.is_some() { libc::CGROUP_SUPER_MAGIC } else { libc::CGROUP2_SUPER_MAGIC }
     }
 
     /// The usual mount points, believed if the own directory is found below.

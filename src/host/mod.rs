@@ -159,14 +159,11 @@ fn apparmor_enabled() -> bool {
     std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|content| content.starts_with(b"Y"))
 }
 
-/// RDTGROUP_SUPER_MAGIC of linux/magic.h.
-const RESCTRL_MAGIC: i64 = 0x0765_5821;
-
 /// The usual place of resctrl, or wherever else it is mounted (proc_pid_mountinfo(5)).
 fn resctrl_mount() -> Option<PathBuf> {
     let usual = Path::new("/sys/fs/resctrl");
     let at_usual = fs::openat(crate::sys::At::Cwd, usual, libc::O_PATH, 0).and_then(|fd| fs::fstatfs(&fd));
-    if at_usual.is_ok_and(|stat| stat.magic == RESCTRL_MAGIC) {
+    if at_usual.is_ok_and(|stat| stat.magic == libc::RDTGROUP_SUPER_MAGIC) {
         return Some(usual.to_owned());
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;

@@ -9,8 +9,6 @@ use crate::rootfs::{InRoot, Root};
 use crate::sys::tty::{self, Size};
 use crate::sys::{At, CallError, CallResult, fs, mount};
 
-/// DEVPTS_SUPER_MAGIC of linux/magic.h.
-const DEVPTS: i64 = 0x1cd1;
 /// Every ptmx node of a devpts has this inode number.
 const PTMX_INODE: u64 = 2;
 
@@ -22,7 +20,7 @@ pub fn open(root: &Root, procfs: &ProcFs) -> Result<(OwnedFd, OwnedFd), Failure>
     let verified = || -> CallResult<OwnedFd> {
         let node = root.resolve(&InRoot::new("/dev/pts/ptmx"))?;
         let stat = fs::fstat(&node)?;
-        if fs::fstatfs(&node)?.magic != DEVPTS || stat.ino != PTMX_INODE || !stat.is_char_device(5, 2) {
+        if fs::fstatfs(&node)?.magic != libc::DEVPTS_SUPER_MAGIC || stat.ino != PTMX_INODE || !stat.is_char_device(5, 2) {
             return Err(CallError::new("fstat", "\"/dev/pts/ptmx\" is not that of a devpts", libc::ENODEV));
         }
         procfs.reopen(&node, libc::O_RDWR | libc::O_NOCTTY)

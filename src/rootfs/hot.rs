@@ -24,8 +24,8 @@ pub struct Added {
     pub mount: u64,
 }
 
-/// PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC of linux/magic.h.
-const KERNEL_S: [i64; 4] = [0x9fa0, 0x6265_6572, 0x27_e0eb, 0x6367_7270];
+/// The filesystems in which the kernel shows itself.
+const KERNEL_S: [i64; 4] = [libc::PROC_SUPER_MAGIC, libc::SYSFS_MAGIC, libc::CGROUP_SUPER_MAGIC, libc::CGROUP2_SUPER_MAGIC];
 
 /// The groups of peers among which mounts of a mount table spread: the numbers of its `shared:N`.
 pub fn peer_groups(mountinfo: &str) -> Vec<&str> {
