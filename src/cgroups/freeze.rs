@@ -48,16 +48,19 @@ impl Cgroup {
     /// # Errors
     /// The kernel's, or if version 2 still says frozen after 10 seconds (a frozen cgroup above).
     pub fn thaw(&self) -> Result<(), Failure> {
-        if let Some(dir) = self.v2_freezer()? {
-            dir.write("cgroup.freeze", "0").doing(|| "thaw")?;
-            if !wait_for(dir, "frozen 0", PATIENCE).doing(|| "thaw")? {
-                return Err(
-                    Failure::because("the processes did not move within 10 seconds: is a cgroup above frozen?").doing("thaw")
-                );
-            }
-        }
+        self.thaw_v2()?;
         if let Some(dir) = self.v1("freezer") {
             dir.write("freezer.state", "THAWED").doing(|| "thaw")?;
+        }
+        Ok(())
+    }
+
+    /// Thaws what is frozen in the unified tree.
+    pub(super) fn thaw_v2(&self) -> Result<(), Failure> {
+        let Some(dir) = self.v2_freezer()? else { return Ok(()) };
+        dir.write("cgroup.freeze", "0").doing(|| "thaw")?;
+        if !wait_for(dir, "frozen 0", PATIENCE).doing(|| "thaw")? {
+            return Err(Failure::because("the processes did not move within 10 seconds: is a cgroup above frozen?").doing("thaw"));
         }
         Ok(())
     }
@@ -102,10 +105,6 @@ pub fn is_frozen(record: &CgroupRecord) -> Result<bool, Failure> {
     Ok(false)
 }
 
-fn is_true(dir: &Dir, file: &str) -> CallResult<bool> {
-    Ok(dir.read_if_present(file)?.is_some_and(|content| content.trim() == "1"))
-}
-
 /// Where everybody has died there is nothing to wait for; where another command has thawed them (`kill`), neither.
 fn freeze_v2(dir: &Dir, patience: Duration) -> CallResult<bool> {
     const LOOK: Duration = Duration::from_millis(100);
@@ -116,7 +115,10 @@ fn freeze_v2(dir: &Dir, patience: Duration) -> CallResult<bool> {
             return Ok(true);
         }
         let events = dir.read_if_present("cgroup.events")?.unwrap_or_default();
-        if events.lines().any(|line| line == "populated 0") || !is_true(dir, "cgroup.freeze")? {
+        if events.lines().any(|line| line == "populated 0") {
+            return Ok(true);
+        }
+        if dir.read_if_present("cgroup.freeze")?.is_none_or(|asked| asked.trim() != "1") {
             return Ok(true);
         }
     }

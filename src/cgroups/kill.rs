@@ -155,7 +155,7 @@ impl Cgroup {
         let sent = self.signal_until_nobody_is_new(libc::SIGKILL, dying);
         when_signalled();
         if held {
-            self.thaw()?;
+            self.thaw_v2()?;
         }
         self.thaw_v1()?;
         sent
