@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
+use super::fs::{openat, read_record};
 use super::{At, CallError, CallResult, c_path, check, check_fd};
 
 /// One loaded segment of this program.
@@ -203,8 +204,8 @@ fn set_exe_file(fd: i32) -> CallResult<()> {
 
 /// The map as it is, from proc_pid_stat(5).
 fn current_map(fd: i32) -> CallResult<MemoryMap> {
-    let stat = super::fs::openat(super::At::Cwd, std::path::Path::new("/proc/self/stat"), libc::O_RDONLY, 0)?;
-    let text = String::from_utf8_lossy(&super::fs::read_record(&stat)?).into_owned();
+    let stat = openat(At::Cwd, Path::new("/proc/self/stat"), libc::O_RDONLY, 0)?;
+    let text = String::from_utf8_lossy(&read_record(&stat)?).into_owned();
     let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     // The first field after the name is number 3.
     let fields: Vec<u64> = rest.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
