@@ -65,11 +65,12 @@ impl Survey {
         self.record.directories.iter().find(|recorded| !recorded.ours).map(|recorded| &recorded.place)
     }
 
-    /// Makes the directories, and marks them as made by the create that this text names ([`super::owned`]). A directory that was there before must be empty and not frozen: what is in it is not ours.
+    /// Makes the directories, and marks them as made by the create that this text names ([`super::owned`]). A directory that was
+    /// there before must be empty and not frozen: what is in it is not ours.
     ///
     /// # Errors
-    /// The kernel's, or if somebody else has made one since the survey: two containers in one cgroup would end with the first of them.
-    /// Whatever was made up to then is in the record, and nothing of others any more.
+    /// The kernel's, or if somebody else has made one since the survey: two containers in one cgroup would end with the first of
+    /// them. Whatever was made up to then is in the record, and nothing of others any more.
     pub fn create(&mut self, mark: Option<&str>) -> Result<Cgroup, Failure> {
         if self.record.unit.is_some() {
             // The unit is there by now.

@@ -1,11 +1,13 @@
 //! What this host can do now, for `rt features --host`: tried where that has no effect, looked up where it would have one.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::cgroups::{self, Facts};
+use crate::error::Failure;
 use crate::namespaces::{Kind, idmap};
 use crate::procfs::ProcFs;
 use crate::rootfs::mounts;
@@ -125,10 +127,11 @@ fn mapped_mounts(host: &Host) -> Value {
     }
     let whole = |path: &str| mounts::open_source(Path::new(path), false, true);
     let tmpfs = MountKind::Filesystem { fstype: "tmpfs".to_owned(), source: None, superblock: Vec::new(), data: Vec::new() };
-    json!({ "/": whole("/").ok().and_then(|mount| mappable(&mount)), "tmpfs": mounts::detached(&tmpfs, 0).ok().and_then(|mount| mappable(&mount)) })
+    let tried = |mount: Result<OwnedFd, Failure>| mount.ok().and_then(|mount| mappable(&mount));
+    json!({ "/": tried(whole("/")), "tmpfs": tried(mounts::detached(&tmpfs, 0)) })
 }
 
-fn mappable(detached: &std::os::fd::OwnedFd) -> Option<bool> {
+fn mappable(detached: &OwnedFd) -> Option<bool> {
     let map = [IdMapping { container_id: 0, host_id: 1, size: 1 }];
     let procfs = ProcFs::open().ok()?;
     let namespace = idmap::namespace_for(&map, &map, &procfs).ok()?;

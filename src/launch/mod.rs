@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! launcher --clone3--> init                      (Topology::Direct)
-//! launcher --clone3--> bridge --clone3--> init   (Topology::Bridged: a user namespace is joined, or others from within one, or a running container)
+//! launcher --clone3--> bridge --clone3--> init   (Topology::Bridged: a user namespace is joined, or others from within one,
+//!                                                 or a running container)
 //! ```
 //!
 //! In both cases init is a child of the launcher, and the two talk over one socket pair: see [`protocol`].

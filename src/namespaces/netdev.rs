@@ -1,9 +1,10 @@
 //! Network devices that move into the container's network namespace (config-linux.md, "Network Devices").
 //!
-//! The kernel keeps what belongs to a device (its MTU, its hardware address) and drops what belongs to its use: the permanent global
-//! addresses are added again, the device is set up again, and the routes through it that somebody has made are made again; the
-//! kernel makes those that follow from the addresses. A route to whose gateway no way is left, because an address was not permanent,
-//! one that other devices are a part of, or that has an end, is a warning. Rules that name the device are no part of it: they stay. A device is not moved back: what becomes of it is the business of the namespace's end.
+//! The kernel keeps what belongs to a device (its MTU, its hardware address) and drops what belongs to its use: the permanent
+//! global addresses are added again, the device is set up again, and the routes through it that somebody has made are made again;
+//! the kernel makes those that follow from the addresses. A route to whose gateway no way is left, because an address was not
+//! permanent, one that other devices are a part of, or that has an end, is a warning. Rules that name the device are no part of it:
+//! they stay. A device is not moved back: what becomes of it is the business of the namespace's end.
 
 use std::os::fd::OwnedFd;
 

@@ -9,8 +9,8 @@ use crate::sys::{At, CallResult, fs};
 /// How deep directories are followed: far beyond real trees, short of exhausting the stack.
 const MAX_DEPTH: usize = 200;
 
-/// Copies the content of a directory into another one, and its owner, and its mode unless the tmpfs was asked to have another. What belonged to somebody before belongs to the same one afterwards, also where
-/// the new tmpfs maps ids.
+/// Copies the content of a directory into another one, and its owner, and its mode unless the tmpfs was asked to have another. What
+/// belonged to somebody before belongs to the same one afterwards, also where the new tmpfs maps ids.
 ///
 /// # Errors
 /// The kernel's; a full tmpfs (`ENOSPC`); an owner that a mapped tmpfs cannot have (`EOVERFLOW`).
