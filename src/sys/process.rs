@@ -9,6 +9,12 @@ use std::time::Duration;
 
 use super::{CallError, CallResult, c_path, check, check_fd, check_int};
 
+mod poll;
+mod schedule;
+
+pub use poll::{Ready, poll, poll_for, poll_priority};
+pub use schedule::{SchedAttr, ioprio_set, nice, sched_setaffinity, sched_setattr, set_mempolicy, set_nice};
+
 /// linux/sched.h; the libc crate's constant is too narrow.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -141,60 +147,6 @@ fn waitid(kind: libc::idtype_t, id: u32, options: i32, args: impl Fn() -> String
     Ok(Some(if info.si_code == libc::CLD_EXITED { Exit::Code(status) } else { Exit::Signal(status) }))
 }
 
-/// The events of poll(2) that the crate looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ready {
-    /// There is something to read.
-    pub readable: bool,
-    /// There is room to write.
-    pub writable: bool,
-    /// The other end is gone (`POLLHUP` or `POLLERR`).
-    pub hangup: bool,
-}
-
-/// poll(2) on descriptors, for reading and, where the flag says so, for writing. `None` waits without end.
-///
-/// # Errors
-/// The kernel's, but not `EINTR`, after which nothing is ready.
-pub fn poll(fds: &[(BorrowedFd<'_>, bool)], timeout: Option<Duration>) -> CallResult<Vec<Ready>> {
-    let events = |write: bool| libc::POLLIN | if write { libc::POLLOUT } else { 0 };
-    let mut list: Vec<libc::pollfd> =
-        fds.iter().map(|(fd, write)| libc::pollfd { fd: fd.as_raw_fd(), events: events(*write), revents: 0 }).collect();
-    let millis = timeout.map_or(-1, |limit| i32::try_from(limit.as_millis()).unwrap_or(i32::MAX));
-    // SAFETY: the list has the given length and outlives the call.
-    let ret = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, millis) };
-    match check(ret.into(), "poll", || format!("{} descriptors, {millis}", list.len())) {
-        Err(error) if error.is(libc::EINTR) => list.iter_mut().for_each(|entry| entry.revents = 0),
-        other => {
-            other?;
-        }
-    }
-    let ready = |entry: &libc::pollfd| Ready {
-        readable: entry.revents & libc::POLLIN != 0,
-        writable: entry.revents & libc::POLLOUT != 0,
-        hangup: entry.revents & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0,
-    };
-    Ok(list.iter().map(ready).collect())
-}
-
-/// poll(2) with the given events per descriptor, such as `POLLPRI`. Returns the events that came; none after a signal.
-///
-/// # Errors
-/// The kernel's, but not `EINTR`.
-pub fn poll_for(fds: &[(BorrowedFd<'_>, i16)], timeout: Option<Duration>) -> CallResult<Vec<i16>> {
-    let entry = |(fd, events): &(BorrowedFd<'_>, i16)| libc::pollfd { fd: fd.as_raw_fd(), events: *events, revents: 0 };
-    let mut list: Vec<libc::pollfd> = fds.iter().map(entry).collect();
-    // Rounded up, so that the rest of a millisecond is not spun away.
-    let millis = timeout.map_or(-1, |limit| i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX));
-    // SAFETY: the list has the given length and outlives the call.
-    let ret = unsafe { libc::poll(list.as_mut_ptr(), list.len() as libc::nfds_t, millis) };
-    match check(ret.into(), "poll", || format!("{} descriptors, {millis}", list.len())) {
-        Err(error) if error.is(libc::EINTR) => return Ok(vec![0; list.len()]),
-        other => other?,
-    };
-    Ok(list.iter().map(|entry| entry.revents).collect())
-}
-
 /// eventfd(2), which does not wait when it is read.
 ///
 /// # Errors
@@ -223,23 +175,6 @@ pub fn pidfd_exit(pidfd: impl AsFd) -> CallResult<Option<Exit>> {
     check(ret.into(), "ioctl", || format!("{fd}, PIDFD_GET_INFO"))?;
     let known = info[0] & PIDFD_INFO_EXIT != 0;
     Ok(known.then(|| Exit::from_wait_status(info[15].cast_signed())))
-}
-
-/// poll(2) for urgent data (`POLLPRI`), by which kernel files such as cgroup.events announce a change. False after the
-/// timeout or a signal.
-///
-/// # Errors
-/// The kernel's, but not `EINTR`.
-pub fn poll_priority(fd: impl AsFd, timeout: Duration) -> CallResult<bool> {
-    let mut entry = libc::pollfd { fd: fd.as_fd().as_raw_fd(), events: libc::POLLPRI, revents: 0 };
-    // Rounded up, so that the rest of a millisecond is not spun away.
-    let millis = i32::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-    // SAFETY: the one entry outlives the call.
-    let ret = unsafe { libc::poll(&raw mut entry, 1, millis) };
-    match check(ret.into(), "poll", || format!("[{{{}, POLLPRI}}], {millis}", entry.fd)) {
-        Err(error) if error.is(libc::EINTR) => Ok(false),
-        other => other.map(|ready| ready > 0),
-    }
 }
 
 /// What execve(2) takes, laid out beforehand: under a seccomp filter it may be too late to ask for memory.
@@ -463,98 +398,6 @@ pub fn personality(value: u32) -> CallResult<()> {
 /// A descriptor to wait for: readable when the process has ended.
 pub fn pidfd_is_dead(pidfd: impl AsFd) -> bool {
     poll(&[(pidfd.as_fd(), false)], Some(Duration::ZERO)).is_ok_and(|ready| ready[0].readable)
-}
-
-/// ioprio_set(2) of the calling process.
-///
-/// # Errors
-/// The kernel's.
-pub fn ioprio_set(value: i32) -> CallResult<()> {
-    // IOPRIO_WHO_PROCESS is 1.
-    // SAFETY: no pointers are passed.
-    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, value) };
-    check(ret, "ioprio_set", || format!("IOPRIO_WHO_PROCESS, 0, {value:#x}")).map(drop)
-}
-
-/// The nice value of the calling process (getpriority(2)).
-///
-/// # Errors
-/// The kernel's.
-pub fn nice() -> CallResult<i32> {
-    // PRIO_PROCESS is 0. The kernel itself answers with 20 minus the nice value, so that no answer looks like an error.
-    // SAFETY: no pointers are passed.
-    let ret = unsafe { libc::syscall(libc::SYS_getpriority, 0, 0) };
-    check(ret, "getpriority", || "PRIO_PROCESS, 0").map(|value| 20 - i32::try_from(value).unwrap_or(20))
-}
-
-/// Sets the nice value of the calling process (setpriority(2)).
-///
-/// # Errors
-/// `EACCES` if it would be favoured without CAP_SYS_NICE.
-pub fn set_nice(value: i32) -> CallResult<()> {
-    // SAFETY: no pointers are passed.
-    let ret = unsafe { libc::syscall(libc::SYS_setpriority, 0, 0, value) };
-    check(ret, "setpriority", || format!("PRIO_PROCESS, 0, {value}")).map(drop)
-}
-
-/// The attributes of sched_setattr(2), `struct sched_attr`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[repr(C)]
-pub struct SchedAttr {
-    /// Size of this structure.
-    pub size: u32,
-    /// `SCHED_*`.
-    pub policy: u32,
-    /// `SCHED_FLAG_*`.
-    pub flags: u64,
-    /// Nice value, for SCHED_OTHER and SCHED_BATCH.
-    pub nice: i32,
-    /// Static priority, for SCHED_FIFO and SCHED_RR.
-    pub priority: u32,
-    /// SCHED_DEADLINE, in nanoseconds.
-    pub runtime: u64,
-    /// SCHED_DEADLINE, in nanoseconds.
-    pub deadline: u64,
-    /// SCHED_DEADLINE, in nanoseconds.
-    pub period: u64,
-    /// Utilization clamp.
-    pub util_min: u32,
-    /// Utilization clamp.
-    pub util_max: u32,
-}
-
-/// sched_setattr(2) of the calling process.
-///
-/// # Errors
-/// The kernel's.
-pub fn sched_setattr(attributes: &SchedAttr) -> CallResult<()> {
-    // SAFETY: the structure outlives the call and carries its own size.
-    let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, std::ptr::from_ref(attributes), 0) };
-    check(ret, "sched_setattr", || format!("0, {attributes:?}")).map(drop)
-}
-
-/// sched_setaffinity(2) of the calling process: 64 processors to a word.
-///
-/// # Errors
-/// `EINVAL` if none of them may be used.
-pub fn sched_setaffinity(set: &[u64]) -> CallResult<()> {
-    let size = size_of_val(set);
-    // SAFETY: the set has the given size and outlives the call.
-    let ret = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, set.as_ptr()) };
-    check(ret, "sched_setaffinity", || format!("0, {set:x?}")).map(drop)
-}
-
-/// set_mempolicy(2) of the calling process: 64 nodes to a word.
-///
-/// # Errors
-/// `EINVAL` if none of the nodes may be used, or the kernel does not know the mode.
-pub fn set_mempolicy(mode: i32, nodes: &[u64]) -> CallResult<()> {
-    // The kernel takes one bit less than it is told of.
-    let bits = if nodes.is_empty() { 0 } else { nodes.len() * 64 + 1 };
-    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
-    // SAFETY: the mask has the given number of bits, or is null, and outlives the call.
-    let ret = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
-    check(ret, "set_mempolicy", || format!("{mode:#x}, {nodes:x?}")).map(drop)
 }
 
 /// Removes a variable from the environment of this process, which must have one thread.
