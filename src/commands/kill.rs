@@ -4,7 +4,7 @@ use clap::Args as ClapArgs;
 
 use crate::error::{Doing, Error};
 use crate::id::ContainerId;
-use crate::launch::init::{BEGINNING, let_begin};
+use crate::launch::beginning::{BEGINNING, let_begin};
 use crate::state::{Container, Status};
 use crate::sys::process;
 

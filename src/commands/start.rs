@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 
 use crate::error::{Doing, Error, Failure};
 use crate::hooks::{self, Moment};
-use crate::launch::init::{BEGINNING, confirm_execution, let_begin};
+use crate::launch::beginning::{BEGINNING, confirm_execution, let_begin};
 use crate::launch::wait::{HOOKS_DONE, HOOKS_RUN};
 use crate::notify::{self, Proxy};
 use crate::procfs::ProcFs;

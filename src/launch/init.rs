@@ -6,7 +6,6 @@
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use crate::error::{Doing, Failure, Place, Role};
 use crate::hooks::{self, HookStep};
@@ -22,59 +21,16 @@ use crate::rootfs::steps::OpenedBy;
 use crate::rootfs::{Root, RootfsStep, cover, devices, mounts, paths, switch};
 use crate::seccomp::Listener;
 use crate::seccomp::notify::Courier;
-use crate::state::record::ProcessRef;
 use crate::sys::process::Image;
 use crate::sys::{fs, heap, mount, process, signal, socket};
 
 use super::launcher::Handles;
 use super::link::InitLink;
 use super::protocol::{FromInit, ToInit};
-use super::rehearsal;
-use super::wait;
+use super::{rehearsal, wait};
 
 /// What ps(1) shows of init until it is the program.
 const INIT_NAME: &std::ffi::CStr = c"rt:[init]";
-
-/// Waits until init has become the program, or is known to have died before.
-///
-/// The end of the link says that one of both has happened or is about to; the kernel keeps for each process whether it has executed
-/// anything, which nothing in the container can change.
-///
-/// # Errors
-/// If it died.
-pub fn confirm_execution(pid: i32, procfs: &ProcFs) -> Result<(), Failure> {
-    loop {
-        match procfs.has_executed(pid) {
-            Ok(('Z' | 'X', false)) => {
-                let hint = "a seccomp profile that kills on execve(2) has this effect";
-                return Err(Failure::because("init was killed before it could execute the program").hint(hint));
-            }
-            Ok((_, false)) => std::thread::sleep(Duration::from_micros(50)),
-            // It has, or it has ended and was reaped: a short program.
-            _ => return Ok(()),
-        }
-    }
-}
-
-/// How long a program may take to begin before others go on all the same.
-pub const BEGINNING: Duration = Duration::from_millis(100);
-/// The pause between two looks at it.
-const PAUSE: Duration = Duration::from_micros(200);
-
-/// Waits until the program waits for something itself, or has ended; a program that does neither gets a bounded time.
-///
-/// At the end of execve(2) not one instruction of the program has run. What it does first without waiting for anybody (setting its
-/// signal handlers, a line of output) is done when it sleeps or has ended; runnable, or waiting for its own pages to be read (R and D
-/// in proc_pid_stat(5)), it is still on its way there.
-pub fn let_begin(init: ProcessRef, within: Duration, procfs: &ProcFs) {
-    let deadline = Instant::now() + within;
-    while Instant::now() < deadline {
-        match procfs.process_stat(init.pid) {
-            Ok(('R' | 'D', start_time)) if start_time == init.start_time => std::thread::sleep(PAUSE),
-            _ => return,
-        }
-    }
-}
 
 /// What init knows and holds while it walks its list.
 struct Init<'a> {
@@ -101,14 +57,13 @@ struct Init<'a> {
 /// Walks the list. Does not return: the process becomes the payload or ends.
 pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink) -> ! {
     let env = plan.process.as_ref().map(|process| program::last_wins(&process.env)).unwrap_or_default();
-    let masks = Masks::default();
     let mut init = Init {
         plan,
         handles,
         link: Some(link),
         fifo: None,
         root: None,
-        masks,
+        masks: Masks::default(),
         state: String::new(),
         host_pid: 0,
         hides: false,

@@ -21,7 +21,7 @@ use crate::sys::{fs, signal, socket};
 
 use super::link::LauncherLink;
 use super::rehearsal::{self, Findings};
-use super::{init, pid_file};
+use super::{beginning, pid_file};
 use crate::child::Child;
 
 mod birth;
@@ -216,7 +216,7 @@ impl Walk<'_> {
                 self.await_end()?;
                 match start {
                     StartSignal::Fifo => Ok(()),
-                    StartSignal::Link => init::confirm_execution(self.pid()?, &self.launch.handles.procfs),
+                    StartSignal::Link => beginning::confirm_execution(self.pid()?, &self.launch.handles.procfs),
                 }
             }
             LauncherStep::Rehearsed { planned, instead } => self.rehearse(planned, instead),

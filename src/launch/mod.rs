@@ -8,6 +8,7 @@
 //!
 //! In both cases init is a child of the launcher, and the two talk over one socket pair: see [`protocol`].
 
+pub mod beginning;
 pub mod bridge;
 pub mod hot;
 pub mod init;
