@@ -169,7 +169,7 @@ impl ProcFs {
     pub fn has_executed(&self, pid: i32) -> CallResult<(char, bool)> {
         const FORK_NO_EXEC: u64 = 0x40;
         let text = self.stat(pid)?;
-        let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let fields = fields(&text);
         let state = fields.first().and_then(|field| field.chars().next());
         let flags = fields.get(6).and_then(|field| field.parse::<u64>().ok());
         let found = state.zip(flags).map(|(state, flags)| (state, flags & FORK_NO_EXEC == 0));
@@ -182,7 +182,7 @@ impl ProcFs {
     /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
     pub fn process_exit(&self, pid: i32) -> CallResult<Option<Exit>> {
         let text = self.stat(pid)?;
-        let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let fields = fields(&text);
         let status = fields.get(49).and_then(|field| field.parse().ok());
         Ok(status.filter(|_| fields.first() == Some(&"Z")).map(Exit::from_wait_status))
     }
@@ -193,10 +193,14 @@ impl ProcFs {
     /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
     pub fn process_stat(&self, pid: i32) -> CallResult<(char, u64)> {
         let text = self.stat(pid)?;
-        // The second field is the command in parentheses and may contain anything; the last `)` ends it.
-        let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let fields = fields(&text);
         let state = fields.first().and_then(|field| field.chars().next());
         let start = fields.get(19).and_then(|field| field.parse().ok());
         state.zip(start).ok_or_else(|| CallError::new("read", format!("/proc/{pid}/stat: {text:?}"), libc::EINVAL))
     }
+}
+
+/// The fields of proc_pid_stat(5) from the third on. The second is the command in parentheses and may contain anything; the last `)` ends it.
+fn fields(stat: &str) -> Vec<&str> {
+    stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default()
 }
