@@ -20,7 +20,7 @@ use crate::state::record::{Phase, ProcessRef};
 use crate::state::{Container, Directory, Record, Status, Store, lifecycle};
 use crate::sys::{At, CallResult, cred, fs, mount, process, signal};
 
-use super::{Globals, matching, parse_id};
+use super::{Globals, matching};
 
 /// Delete a container whose program has ended, or was never started
 #[derive(Clone, Debug, ClapArgs)]
@@ -49,9 +49,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
         true => force(&store, id, &globals.log),
         false => polite(&store, id, &globals.log),
     };
-    let outcome =
-        if args.regex { matching::each(&store, &args.id, args.force, one) } else { parse_id(&args.id).and_then(|id| one(&id)) };
-    outcome.map_err(during)?;
+    matching::one_or_each(&store, &args.id, args.regex, args.force, one).map_err(during)?;
     Ok(0)
 }
 

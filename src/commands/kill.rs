@@ -8,7 +8,7 @@ use crate::launch::beginning::{BEGINNING, let_begin};
 use crate::state::{Container, Status};
 use crate::sys::process;
 
-use super::{Globals, matching, parse_id};
+use super::{Globals, matching};
 
 /// Send a signal to the first process of a container
 #[derive(Clone, Debug, ClapArgs)]
@@ -102,9 +102,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let signal = signal_number(&args.signal).map_err(during)?;
     let store = globals.store().map_err(during)?;
     let one = |id: &ContainerId| send(&Container::load(&store, id)?, signal, args.all);
-    let outcome =
-        if args.regex { matching::each(&store, &args.id, false, one) } else { parse_id(&args.id).and_then(|id| one(&id)) };
-    outcome.map_err(during)?;
+    matching::one_or_each(&store, &args.id, args.regex, false, one).map_err(during)?;
     Ok(0)
 }
 

@@ -4,11 +4,27 @@ use crate::error::Error;
 use crate::id::ContainerId;
 use crate::state::Store;
 
+use super::parse_id;
+
+/// Carries something out for one container, or with `regex` for each whose id matches.
+///
+/// # Errors
+/// See [`each`], or if the id is none.
+pub fn one_or_each(
+    store: &Store,
+    id: &str,
+    regex: bool,
+    or_none: bool,
+    mut action: impl FnMut(&ContainerId) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if regex { each(store, id, or_none, action) } else { parse_id(id).and_then(|id| action(&id)) }
+}
+
 /// Carries something out for each container whose id matches. All of them are tried; the first error is the one that is reported.
 ///
 /// # Errors
 /// Of the expression, of the state root, or the first one of `action`; none for none that matches only if `or_none`.
-pub fn each(
+fn each(
     store: &Store,
     expression: &str,
     or_none: bool,

@@ -52,7 +52,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
 fn change(verb: &Verb, list: &List, globals: &Globals) -> Result<(), Error> {
     seal::seal()?;
     let id = parse_id(&list.id)?;
-    let mounts = read(&list.file)?;
+    let (mounts, name) = read(&list.file)?;
     let mut container = Container::load_locked(&globals.store()?, &id)?;
     // A paused container has mounts like any other: none of its processes is needed.
     if matches!(container.status, Status::Creating | Status::Stopped) {
@@ -70,7 +70,7 @@ fn change(verb: &Verb, list: &List, globals: &Globals) -> Result<(), Error> {
         Verb::Add(_) => {
             let host = Host::probe_caller()?.with_lsm(None, record.mount_label.is_some());
             let adding = plan::add(&mounts, record, &host, &mut findings);
-            judge(&findings, list, globals)?;
+            judge(&findings, &name, globals)?;
             let place = Place::open(pid, &pidfd, &procfs, &adding.joins)?;
             launch::add(&adding, &place, |added| {
                 let mut record = record.clone();
@@ -80,7 +80,7 @@ fn change(verb: &Verb, list: &List, globals: &Globals) -> Result<(), Error> {
         }
         Verb::Remove(_) => {
             let (destinations, joins) = plan::remove(&mounts, record, &mut findings);
-            judge(&findings, list, globals)?;
+            judge(&findings, &name, globals)?;
             let place = Place::open(pid, &pidfd, &procfs, &joins)?;
             launch::remove(&destinations, &record.added, &place, |removed| {
                 let mut record = record.clone();
@@ -92,21 +92,15 @@ fn change(verb: &Verb, list: &List, globals: &Globals) -> Result<(), Error> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<Mount>, Error> {
-    let name = name(path);
-    let bytes =
-        if path.as_os_str() == "-" { crate::sys::fs::read_to_end(std::io::stdin(), 1 << 20)? } else { spec::load::read(path)? };
+fn read(path: &Path) -> Result<(Vec<Mount>, String), Error> {
+    let (bytes, name) = spec::load::read_named(path)?;
     let mounts: Vec<Mount> = spec::load::parse(&bytes, &name)?;
     spec::load::without_nul(&bytes, &mounts, &name)?;
-    Ok(mounts)
+    Ok((mounts, name))
 }
 
-fn name(path: &Path) -> String {
-    if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
-}
-
-fn judge(findings: &Findings, list: &List, globals: &Globals) -> Result<(), Error> {
-    globals.judge(&findings.problems, &findings.warnings, &name(&list.file))?;
+fn judge(findings: &Findings, name: &str, globals: &Globals) -> Result<(), Error> {
+    globals.judge(&findings.problems, &findings.warnings, name)?;
     for warning in &findings.warnings {
         globals.log.warning(&warning.to_string());
     }

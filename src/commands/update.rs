@@ -168,11 +168,10 @@ impl Args {
     /// What the file says, and what the flags change in it.
     fn resources(&self) -> Result<Resources, Error> {
         let mut resources = match self.resources.as_deref() {
-            Some(path) if path.as_os_str() == "-" => {
-                let bytes = crate::sys::fs::read_to_end(std::io::stdin(), 1 << 20)?;
-                spec::load::parse(&bytes, "standard input")?
+            Some(path) => {
+                let (bytes, name) = spec::load::read_named(path)?;
+                spec::load::parse(&bytes, &name)?
             }
-            Some(path) => spec::load::parse(&spec::load::read(path)?, &path.display().to_string())?,
             None => Resources::default(),
         };
         self.change(&mut resources);

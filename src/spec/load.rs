@@ -12,6 +12,8 @@ use super::{Field, Spec};
 
 /// The largest config.json that is read; real ones have some ten kilobytes.
 const MAX_SIZE: usize = 16 << 20;
+/// The largest document that is taken from standard input.
+const MAX_STDIN: usize = 1 << 20;
 
 /// Reads the configuration of a bundle: `config.json`, or a file of another name or place.
 ///
@@ -28,6 +30,17 @@ pub fn load(bundle: &Path, config: &Path) -> Result<Spec, Error> {
     let spec = parse(&bytes, &name)?;
     without_nul(&bytes, &spec, &name)?;
     Ok(spec)
+}
+
+/// Reads a file that the command line names, `-` for standard input. Returns it with what it is called in messages.
+///
+/// # Errors
+/// See [`read`].
+pub fn read_named(path: &Path) -> Result<(Vec<u8>, String), Error> {
+    if path.as_os_str() == "-" {
+        return Ok((fs::read_to_end(std::io::stdin(), MAX_STDIN)?, "standard input".to_owned()));
+    }
+    Ok((read(path)?, path.display().to_string()))
 }
 
 /// Reads a file of bounded size. Only an ordinary file is believed: opening a fifo or a device could wait for ever, or have an effect.
