@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use crate::cgroups::systemd::{Manager, Started};
-use crate::cgroups::{self, Cgroup, CgroupRecord};
+use crate::cgroups::{self, Cgroup};
+use crate::child::Child;
 use crate::error::{Failure, Place, Role};
 use crate::hooks;
 use crate::log::Log;
@@ -14,15 +14,13 @@ use crate::notify::Proxy;
 use crate::plan::rehearsal::Instead;
 use crate::plan::{LauncherStep, Plan, Planned, StartSignal};
 use crate::resctrl;
-use crate::state::record::{Phase, ProcessRef};
-use crate::state::{Directory, Record};
+use crate::state::{Directory, Record, lifecycle};
 use crate::sys::process::{self, Exit};
 use crate::sys::{fs, signal, socket};
 
 use super::link::LauncherLink;
 use super::rehearsal::{self, Findings};
-use super::{beginning, pid_file};
-use crate::child::Child;
+use super::{beginning, groups, pid_file};
 
 mod birth;
 mod conversation;
@@ -265,23 +263,14 @@ impl Walk<'_> {
 
     fn start_unit(&mut self) -> Result<(), Failure> {
         let unit = self.launch.plan.cgroup.unit.as_ref().ok_or_else(|| Failure::because("the plan has no unit"))?;
-        let pid = self.pid()?;
-        if let Started::InUse(processes) = Manager::connect(unit.which)?.start_scope(unit, pid)? {
-            // It is somebody else's: what takes this container back must not touch it.
-            self.launch.record.cgroup = CgroupRecord::default();
-            if let Some(directory) = self.launch.directory {
-                directory.write_record(self.launch.record)?;
-            }
-            let text = format!("expected a unit that does not exist, found {} with {processes} processes in it", unit.name);
-            return Err(Failure::because(text).origin("linux.cgroupsPath"));
-        }
+        groups::start_unit(unit, self.pid()?, self.launch.record, self.launch.directory)?;
         self.in_unit = true;
         Ok(())
     }
 
     fn make_cgroups(&mut self) -> Result<(), Failure> {
         let Some(survey) = self.launch.survey.take() else { return Ok(()) };
-        let cgroup = make_surveyed(survey, self.launch.record, self.launch.directory)?;
+        let cgroup = groups::make(survey, self.launch.record, self.launch.directory)?;
         let warnings = cgroup.apply(&self.launch.plan.cgroup)?;
         self.launch.cgroup = Some(cgroup);
         warnings.iter().try_for_each(|warning| self.warn(&warning.to_string()))
@@ -331,9 +320,7 @@ impl Walk<'_> {
 
     fn record(&mut self) -> Result<(), Failure> {
         let pid = self.pid()?;
-        let (_, start_time) = self.launch.handles.procfs.process_stat(pid)?;
-        self.launch.record.init = Some(ProcessRef { pid, start_time });
-        self.launch.record.phase = Phase::Made;
+        self.launch.record.made(lifecycle::reference(pid, &self.launch.handles.procfs)?);
         let directory = self.launch.directory.ok_or_else(|| Failure::because("there is no state directory"))?;
         directory.write_record(self.launch.record)
     }
@@ -342,17 +329,4 @@ impl Walk<'_> {
 fn connect(path: &Path, connection: &mut Option<OwnedFd>) -> Result<(), Failure> {
     *connection = Some(socket::connect(path, libc::SOCK_STREAM)?);
     Ok(())
-}
-
-/// Makes the control groups. What turns out to be somebody else's leaves the record: what takes this container back must not touch it.
-///
-/// # Errors
-/// See [`cgroups::Survey::create`].
-pub fn make_surveyed(mut survey: cgroups::Survey, record: &mut Record, directory: Option<&Directory>) -> Result<Cgroup, Failure> {
-    let made = survey.create(record.mark().as_deref());
-    if made.is_err() && record.cgroup != *survey.record() {
-        record.cgroup = survey.record().clone();
-        directory.map_or(Ok(()), |directory| directory.write_record(record))?;
-    }
-    made
 }

@@ -10,6 +10,7 @@
 
 pub mod beginning;
 pub mod bridge;
+pub mod groups;
 pub mod hot;
 pub mod init;
 pub mod launcher;
@@ -20,5 +21,6 @@ pub mod rehearsal;
 pub mod restore;
 pub mod script;
 pub mod supervise;
+pub mod terminal;
 pub mod uts;
 pub mod wait;

@@ -10,10 +10,9 @@
 //! done                 the first process is a child of ours; CRIU ends
 //! ```
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
-use crate::cgroups::systemd::{Manager, Started};
-use crate::cgroups::{self, CgroupRecord};
+use crate::cgroups;
 use crate::child::Child;
 use crate::criu::client::{Conversation, Criu, Notice, Setting};
 use crate::criu::facts;
@@ -30,13 +29,12 @@ use crate::resctrl;
 use crate::rootfs::root::MountPoint;
 use crate::rootfs::steps::MountKind;
 use crate::rootfs::{InRoot, Root, RootfsStep};
-use crate::state::record::{Phase, ProcessRef};
-use crate::state::{Directory, Record};
-use crate::sys::{At, fs, process, signal, socket, tty};
+use crate::state::{Directory, Record, lifecycle};
+use crate::sys::{At, fs, process, signal, socket};
 
-use super::launcher::{Launched, make_surveyed};
-use super::pid_file;
+use super::launcher::Launched;
 use super::uts::Names;
+use super::{groups, pid_file, terminal};
 
 /// What CRIU's process is to have open.
 #[derive(Debug)]
@@ -150,16 +148,10 @@ impl HostSide<'_> {
     fn make_groups(&mut self, survey: cgroups::Survey, conversation: &Conversation) -> Result<(), Failure> {
         let pid = conversation.pid();
         let unit = self.plan.cgroup.unit.as_ref();
-        if let Some(unit) = unit
-            && let Started::InUse(processes) = Manager::connect(unit.which)?.start_scope(unit, pid)?
-        {
-            // It is somebody else's: what takes this container back must not touch it.
-            self.record.cgroup = CgroupRecord::default();
-            self.directory.write_record(self.record)?;
-            let text = format!("expected a unit that does not exist, found {} with {processes} processes in it", unit.name);
-            return Err(Failure::because(text).origin("linux.cgroupsPath"));
+        if let Some(unit) = unit {
+            groups::start_unit(unit, pid, self.record, Some(self.directory))?;
         }
-        let cgroup = make_surveyed(survey, self.record, Some(self.directory))?;
+        let cgroup = groups::make(survey, self.record, Some(self.directory))?;
         for warning in cgroup.apply(&self.plan.cgroup)? {
             self.log.warning(&warning.to_string());
         }
@@ -213,15 +205,7 @@ impl HostSide<'_> {
     }
 
     fn take_terminal(&mut self, master: Option<OwnedFd>) -> Result<(), Failure> {
-        let master = master.ok_or_else(|| Failure::because("no terminal came along"))?;
-        if let Some(console) = self.console.take() {
-            return socket::send(&console, b"/dev/ptmx", Some(master.as_fd()))
-                .doing(|| "send the terminal to the console socket");
-        }
-        if let Ok(size) = tty::get_size(std::io::stdin()) {
-            tty::set_size(&master, size)?;
-        }
-        self.terminal = Some(master);
+        self.terminal = terminal::hand_out(master, self.console.take())?;
         Ok(())
     }
 
@@ -240,9 +224,7 @@ impl HostSide<'_> {
     }
 
     fn record(&mut self, pid: i32) -> Result<(), Failure> {
-        let (_, start_time) = self.procfs.process_stat(pid)?;
-        self.record.init = Some(ProcessRef { pid, start_time });
-        self.record.phase = Phase::Made;
+        self.record.made(lifecycle::reference(pid, &self.procfs)?);
         self.directory.write_record(self.record)
     }
 }

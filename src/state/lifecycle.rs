@@ -219,7 +219,14 @@ pub fn live_init(record: &Record) -> Result<Option<(ProcessRef, OwnedFd)>, Failu
 /// # Errors
 /// The kernel's.
 pub fn own_reference(procfs: &ProcFs) -> Result<ProcessRef, Failure> {
-    let pid = procfs.own_pid()?;
+    reference(procfs.own_pid()?, procfs)
+}
+
+/// A process, as it is recorded.
+///
+/// # Errors
+/// The kernel's.
+pub fn reference(pid: i32, procfs: &ProcFs) -> Result<ProcessRef, Failure> {
     let (_, start_time) = procfs.process_stat(pid)?;
     Ok(ProcessRef { pid, start_time })
 }

@@ -141,6 +141,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// The container has been made, with this first process.
+    pub fn made(&mut self, init: ProcessRef) {
+        self.init = Some(init);
+        self.phase = Phase::Made;
+    }
+
     /// What tells a control group that this create has made from one that another has made at the same place.
     pub fn mark(&self) -> Option<String> {
         self.maker.map(|maker| format!("{} {} {}", maker.pid, maker.start_time, self.id))

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Walk;
 use crate::child::Child;
 use crate::error::{Doing, Failure};
-use crate::launch::link;
 use crate::launch::protocol::{FromInit, ToInit};
-use crate::sys::{process, signal, socket, tty};
+use crate::launch::{link, terminal};
+use crate::sys::{process, signal};
 
 impl Walk<'_> {
     pub(super) fn tell(&mut self, message: ToInit) -> Result<(), Failure> {
@@ -89,22 +89,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Hands the master of the terminal to the console socket, or keeps it for the proxy.
-    fn got_terminal(&mut self, fd: Option<OwnedFd>) -> Result<(), Failure> {
-        let master = fd.ok_or_else(|| Failure::because("no terminal came along"))?;
-        match self.console.take() {
-            Some(console) => {
-                socket::send(&console, b"/dev/ptmx", Some(master.as_fd())).doing(|| "send the terminal to the console socket")
-            }
-            None => {
-                // Before the program asks: it has the size of the caller's terminal from the start.
-                if let Ok(size) = tty::get_size(std::io::stdin()) {
-                    tty::set_size(&master, size)?;
-                }
-                self.terminal = Some(master);
-                Ok(())
-            }
-        }
+    fn got_terminal(&mut self, master: Option<OwnedFd>) -> Result<(), Failure> {
+        self.terminal = terminal::hand_out(master, self.console.take())?;
+        Ok(())
     }
 
     /// The bridge ends when it has made init, which is our child, too.
