@@ -10,7 +10,7 @@ use crate::sys::process::{self, CloneArgs, Cloned};
 use super::init;
 use super::launcher::Handles;
 use super::link::InitLink;
-use super::protocol::{FromInit, ToInit};
+use super::protocol::FromInit;
 
 /// Walks the list. Does not return: the process ends, or goes on as init in its clone.
 pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink, init_link: InitLink) -> ! {
@@ -21,7 +21,7 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink, init_link: InitLi
     let of = plan.bridge.len();
     for (index, planned) in plan.bridge.iter().enumerate() {
         let result = match &planned.step {
-            BridgeStep::Await(message) => link.as_ref().map_or(Ok(()), |link| expect(link, *message)),
+            BridgeStep::Await(message) => link.as_ref().map_or(Ok(()), |link| init::hear(link, *message)),
             BridgeStep::JoinCgroups => handles.doors.enter(),
             BridgeStep::Namespace(step) => join::run(step, &handles.namespace_context()),
             BridgeStep::OomScoreAdj(value) => {
@@ -42,14 +42,6 @@ pub fn run(plan: &Plan, handles: &mut Handles, link: InitLink, init_link: InitLi
         }
     }
     process::exit_now(0)
-}
-
-fn expect(link: &InitLink, expected: ToInit) -> Result<(), Failure> {
-    match link.receive()? {
-        Some((message, _)) if message == expected => Ok(()),
-        Some((message, _)) => Err(Failure::because(format!("expected message {expected}, got {message}"))),
-        None => process::exit_now(1),
-    }
 }
 
 fn clone_init(

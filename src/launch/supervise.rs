@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::IsTerminal;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use crate::child::Child;
 use crate::error::Failure;
 use crate::sys::process::{self, Exit};
 use crate::sys::{fs, signal, tty};
 
 use super::launcher::Launched;
-use crate::child::Child;
 
 /// How much of the terminal's traffic is held for a reader that is slow.
 const MAX_PENDING: usize = 64 * 1024;
@@ -118,13 +118,13 @@ impl Proxy {
         self.hung_up.then_some(HUNG_UP_INTERVAL)
     }
 
-    fn watch(&self) -> Vec<(std::os::fd::BorrowedFd<'_>, bool)> {
+    fn watch(&self) -> Vec<(BorrowedFd<'_>, bool)> {
         let mut watched = Vec::new();
         if !self.hung_up {
             watched.push((self.master.as_fd(), !self.to_master.is_empty()));
         }
         if self.input_open && self.to_master.len() < MAX_PENDING {
-            watched.push((crate::sys::fs::stdin(), false));
+            watched.push((fs::stdin(), false));
         }
         watched
     }
@@ -132,8 +132,8 @@ impl Proxy {
     /// Moves what can be moved now, without blocking.
     fn pump(&mut self) {
         let mut buffer = [0u8; 16 * 1024];
-        if self.input_open && fs::is_readable(crate::sys::fs::stdin()) {
-            match fs::read(crate::sys::fs::stdin(), &mut buffer) {
+        if self.input_open && fs::is_readable(fs::stdin()) {
+            match fs::read(fs::stdin(), &mut buffer) {
                 Ok(0) | Err(_) => {
                     // End of input: what a person would type.
                     self.input_open = false;

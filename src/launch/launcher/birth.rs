@@ -100,7 +100,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A time namespace clashes with the bits of the exit signal in old clone calls only; clone3 takes it as it is.
+    /// The child is born in the namespaces that the launcher enters for that moment.
     fn clone_once(&self, inside: &[Kind], request: &CloneArgs<'_>) -> Result<Cloned, Failure> {
         join::clone_inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, request)
     }
