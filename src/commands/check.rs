@@ -1,7 +1,5 @@
 //! `rt check`: what stands in the way of a bundle on this host.
 
-use std::path::PathBuf;
-
 use clap::Args as ClapArgs;
 use serde_json::json;
 
@@ -9,18 +7,14 @@ use crate::check::{self, Finding, Severity, Subject};
 use crate::error::Error;
 use crate::plan::request::Request;
 
-use super::plan::Format;
+use super::plan::{self, Format};
 use super::{Globals, make};
 
 /// Find everything that stands in the way of a bundle on this host, and do nothing
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
-    /// The bundle
-    #[arg(default_value = ".")]
-    bundle: PathBuf,
-    /// Another file than config.json; a relative path starts in the bundle
-    #[arg(long, value_name = "FILE", default_value = "config.json")]
-    config: PathBuf,
+    #[command(flatten)]
+    subject: plan::Subject,
     /// The id of the container that would be made
     #[arg(long, default_value = "check")]
     id: String,
@@ -35,7 +29,7 @@ pub struct Args {
 /// If the check itself cannot be carried out.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let during = |error: Error| error.during("check");
-    let request = Request { config: args.config.clone(), ..globals.request(&args.id, &args.bundle).map_err(during)? };
+    let request = args.subject.request(&args.id, globals).map_err(during)?;
     let mut found = look(&request, globals).map_err(during)?;
     if globals.strict {
         found.iter_mut().filter(|f| f.severity == Severity::Warning).for_each(|f| f.severity = Severity::Fatal);

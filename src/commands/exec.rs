@@ -112,9 +112,7 @@ fn launch(args: &Args, mut container: Container, globals: &Globals) -> Result<i3
     let plan = plan_exec::exec(&container.record, &process, filter, &request, &host, &mut findings);
     // They may be about the container's record or about a flag.
     make::judge(&findings, &plan, "", globals)?;
-    for warning in &plan.warnings {
-        globals.log.warning(&warning.to_string());
-    }
+    globals.warn(&plan.warnings);
     fs::close_range_cloexec(3)?;
     let pidfd = container.take_init().ok_or_else(|| container.wrong_status("exec", "cannot exec in a stopped container"))?;
     let mut handles = Handles::new(container.take_procfs()?);

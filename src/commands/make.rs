@@ -198,9 +198,7 @@ pub fn make(request: &Request, globals: &Globals) -> Result<Made, Error> {
     // From here on there is something to be taken back: a signal is heard by the launcher, and does not end us in between.
     signal::block_all()?;
     let directory = store.make(&request.id)?.ok_or_else(taken)?;
-    for warning in &prepared.plan.warnings {
-        globals.log.warning(&warning.to_string());
-    }
+    globals.warn(&prepared.plan.warnings);
     match launch(&prepared, request, &directory, globals) {
         Ok((record, launched)) => {
             // Its memory was left alone before the clone and would not be used again (`sys::heap::leave`): to take thousands of pieces

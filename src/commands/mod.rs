@@ -234,6 +234,11 @@ impl Globals {
         if found.is_empty() { Ok(()) } else { Err(Error::config(file, &found)) }
     }
 
+    /// Shows warnings about the configuration.
+    pub fn warn<'a>(&self, warnings: impl IntoIterator<Item = &'a Problem>) {
+        warnings.into_iter().for_each(|warning| self.log.warning(&warning.to_string()));
+    }
+
     /// The state root, which need not exist.
     ///
     /// # Errors

@@ -101,8 +101,6 @@ fn read(path: &Path) -> Result<(Vec<Mount>, String), Error> {
 
 fn judge(findings: &Findings, name: &str, globals: &Globals) -> Result<(), Error> {
     globals.judge(&findings.problems, &findings.warnings, name)?;
-    for warning in &findings.warnings {
-        globals.log.warning(&warning.to_string());
-    }
+    globals.warn(&findings.warnings);
     Ok(())
 }

@@ -13,12 +13,8 @@ use super::{Globals, make};
 /// Show what would be done for a bundle, and do nothing
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Args {
-    /// The bundle
-    #[arg(default_value = ".")]
-    bundle: PathBuf,
-    /// Another file than config.json; a relative path starts in the bundle
-    #[arg(long, value_name = "FILE", default_value = "config.json")]
-    config: PathBuf,
+    #[command(flatten)]
+    subject: Subject,
     /// The id of the container that would be made
     #[arg(long, default_value = "ID")]
     id: String,
@@ -28,6 +24,27 @@ pub struct Args {
     /// Plan what `rt run` would do instead of `rt create`
     #[arg(long)]
     run: bool,
+}
+
+/// What is looked at, and not made.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Subject {
+    /// The bundle
+    #[arg(default_value = ".")]
+    bundle: PathBuf,
+    /// Another file than config.json; a relative path starts in the bundle
+    #[arg(long, value_name = "FILE", default_value = "config.json")]
+    config: PathBuf,
+}
+
+impl Subject {
+    /// What planning has to know.
+    ///
+    /// # Errors
+    /// If the id is not one.
+    pub fn request(&self, id: &str, globals: &Globals) -> Result<Request, Error> {
+        Ok(Request { config: self.config.clone(), ..globals.request(id, &self.bundle)? })
+    }
 }
 
 /// The forms of a plan.
@@ -45,7 +62,7 @@ pub enum Format {
 /// Every problem of the configuration at once.
 pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let start = if args.run { StartSignal::Link } else { StartSignal::Fifo };
-    let request = Request { start, config: args.config.clone(), ..globals.request(&args.id, &args.bundle)? };
+    let request = Request { start, ..args.subject.request(&args.id, globals)? };
     show(&request, globals, args.format).map_err(|error| error.during("plan"))
 }
 

@@ -137,9 +137,7 @@ fn make(args: &Args, subreaper: bool, globals: &Globals) -> Result<Made, Error> 
     let taken = || make::taken(id);
     signal::block_all()?;
     let directory = store.make(id)?.ok_or_else(taken)?;
-    for warning in &planned.prepared.plan.warnings {
-        globals.log.warning(&warning.to_string());
-    }
+    globals.warn(&planned.prepared.plan.warnings);
     match restore(planned, &directory, globals) {
         Ok((record, launched)) => Ok(Made { store, directory, record, launched }),
         Err(failure) => Err(make::roll_back(failure, &store, &directory, globals)),

@@ -116,9 +116,7 @@ pub fn run(args: &Args, globals: &Globals) -> Result<i32, Error> {
     let wanted = args.plan(&resources, &container.record, &mut findings).map_err(during)?;
     globals.judge(&findings.problems, &findings.warnings, "resources").map_err(during)?;
     let told = wanted.carry_out(&mut container, resources).map_err(|failure| during(failure.into()))?;
-    for warning in findings.warnings.iter().chain(&told) {
-        globals.log.warning(&warning.to_string());
-    }
+    globals.warn(findings.warnings.iter().chain(&told));
     Ok(0)
 }
 
