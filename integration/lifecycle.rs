@@ -32,6 +32,8 @@ tests! {
         init_belongs_to_the_caller_of_create,
         stopped_while_nobody_has_reaped_init,
         init_is_a_child_of_the_caller_s_subreaper,
+        nobody_who_reaps_late_holds_delete_up,
+        a_program_whose_first_thread_has_ended_runs,
         the_start_fifo_has_the_name_that_tools_expect,
         a_container_without_a_process_is_made_and_removed,
         a_signal_right_after_start_finds_its_handler,
@@ -250,6 +252,40 @@ fn stopped_while_nobody_has_reaped_init(ctx: &Ctx) -> Outcome {
     );
     let state = ctx.command(&[ctx.probe().as_str(), "subreaper", "sh", "-c", &script]).run().ok().json();
     assert_eq!(state["status"], "stopped", "{state}");
+    Pass
+}
+
+/// The kernel ends the first process of a pid namespace when everybody in it was reaped, and what was started from outside is reaped outside.
+fn nobody_who_reaps_late_holds_delete_up(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "some wait until they lose patience");
+    for (kill, delete) in [("true", "delete --force"), ("$rt kill $id KILL; sleep 0.3; $rt state $id", "delete")] {
+        let container = ctx.running(|_| {});
+        let script = format!(
+            "rt='{} --root {}' id={}; $rt exec --detach $id sleep 1000 || exit; {kill}; before=$(date +%s%N); $rt {delete} $id || exit
+             echo $((($(date +%s%N) - before) / 1000000))",
+            ctx.runtime().display(),
+            ctx.path("state"),
+            container.id,
+        );
+        let output = ctx.command(&[ctx.probe().as_str(), "subreaper", "sh", "-c", &script]).run().ok();
+        let took: u64 = output.lines().last().unwrap().parse().unwrap();
+        assert!(took < 900, "{took} ms");
+        assert!(kill == "true" || output.stdout.contains("\"status\": \"stopped\""), "{output}");
+        assert!(!ctx.state_root().join(&container.id).exists());
+    }
+    Pass
+}
+
+/// What is left of its first thread is a zombie, as long as the others run.
+fn a_program_whose_first_thread_has_ended_runs(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others take it for a zombie");
+    let container = ctx.running(|c| c["process"]["args"] = json!(["probe", "leaderless"]));
+    ctx.wait_until("its first thread ends", || field(container.pid(), "State").starts_with('Z'));
+    assert_eq!(container.status(), "running");
+    container.delete().refused("container still running");
+    container.kill("KILL").ok();
+    ctx.wait_until("it ends", || container.status() == "stopped");
+    container.delete().ok();
     Pass
 }
 

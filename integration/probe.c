@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
@@ -153,6 +154,18 @@ static int do_pty(char **argv) {
 static void do_swap(const char *a, const char *b) {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+}
+
+static void *wait_for_ever(void *unused) {
+	for (;;) pause();
+	return unused;
+}
+
+/* leaderless: the first thread ends, another one stays. */
+static void do_leaderless(void) {
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, wait_for_ever, NULL)) die("pthread_create");
+	syscall(SYS_exit, 0);
 }
 
 /* subreaper COMMAND...: adopts the orphans of a command without ever waiting for them; they stay zombies. */
@@ -339,6 +352,7 @@ int main(int argc, char **argv) {
 	if (!strcmp(verb, "mempolicy")) return do_mempolicy();
 	if (!strcmp(verb, "recvtty") && argc > 2) return do_recvtty(argv[2]);
 	if (!strcmp(verb, "pty") && argc > 2) return do_pty(argv + 2);
+	if (!strcmp(verb, "leaderless")) do_leaderless();
 	if (!strcmp(verb, "subreaper") && argc > 2) return do_subreaper(argv + 2);
 	if (!strcmp(verb, "notify") && argc > 4) return do_notify(argv[2], atoi(argv[3]), atoi(argv[4]), argc > 5 ? atoi(argv[5]) : 1);
 	if (!strcmp(verb, "tcp")) return do_tcp(argc > 2);

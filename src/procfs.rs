@@ -189,7 +189,9 @@ impl ProcFs {
         Ok(status.filter(|_| fields.first() == Some(&"Z")).map(Exit::from_wait_status))
     }
 
-    /// State letter and start time (in clock ticks since boot) of a process, fields 3 and 22 of proc_pid_stat(5).
+    /// State letter and start time (in clock ticks since boot) of a process, fields 3 and 22 of proc_pid_stat(5). One that has given
+    /// everything back, and only waits for others to be reaped, is as good as a zombie: `Z`. One whose first thread alone has ended is not:
+    /// `S`, whatever the other threads do.
     ///
     /// # Errors
     /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
@@ -199,6 +201,23 @@ impl ProcFs {
         let fields: Vec<&str> = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
         let state = fields.first().and_then(|field| field.chars().next());
         let start = fields.get(19).and_then(|field| field.parse().ok());
+        let number = |index: usize| fields.get(index).and_then(|field| field.parse().ok()).unwrap_or(0);
+        let (flags, threads): (u64, u64) = (number(6), number(17));
+        let state = state.map(|state| match state {
+            'Z' if threads > 1 => 'S',
+            'S' if self.is_husk(pid, flags) => 'Z',
+            state => state,
+        });
         state.zip(start).ok_or_else(|| CallError::new("read", format!("/proc/{pid}/stat: {text:?}"), libc::EINVAL))
+    }
+
+    /// The first process of a pid namespace ends when everybody else in it has been reaped, and a process that was started from outside
+    /// (`exec --detach`) is reaped outside, by whoever is the first process there: late, or never, as some first processes are. Until
+    /// then it sleeps in exit(2), without memory, files, namespaces, or a place in a cgroup. It has the flag `PF_EXITING` (4 of
+    /// linux/sched.h), and the file about its mounts says `EINVAL` when it has no namespaces any more.
+    fn is_husk(&self, pid: i32, flags: u64) -> bool {
+        const EXITING: u64 = 4;
+        let has_no_mounts = || self.open_file(&format!("{pid}/mountinfo"), libc::O_RDONLY).is_err_and(|error| error.is(libc::EINVAL));
+        flags & EXITING != 0 && has_no_mounts()
     }
 }
