@@ -447,7 +447,8 @@ fn a_restore_ends_with_criu(ctx: &Ctx) -> Outcome {
     let (container, _) = saved(ctx, |_| {});
     let mark = ctx.path("mark");
     // The hook is a child of the command, and so is CRIU.
-    let script = format!("touch {mark}; for pid in $(cat /proc/$PPID/task/$PPID/children); do test $pid = $$ || kill -KILL $pid; done");
+    let script =
+        format!("touch {mark}; for pid in $(cat /proc/$PPID/task/$PPID/children); do test $pid = $$ || kill -KILL $pid; done");
     container.bundle.edit(|c| c["hooks"]["createRuntime"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
     restore(ctx, &container, &["--detach"]).refused("restore by CRIU: ");
     assert!(Path::new(&mark).exists());

@@ -217,7 +217,8 @@ impl ProcFs {
     /// linux/sched.h), and the file about its mounts says `EINVAL` when it has no namespaces any more.
     fn is_husk(&self, pid: i32, flags: u64) -> bool {
         const EXITING: u64 = 4;
-        let has_no_mounts = || self.open_file(&format!("{pid}/mountinfo"), libc::O_RDONLY).is_err_and(|error| error.is(libc::EINVAL));
+        let has_no_mounts =
+            || self.open_file(&format!("{pid}/mountinfo"), libc::O_RDONLY).is_err_and(|error| error.is(libc::EINVAL));
         flags & EXITING != 0 && has_no_mounts()
     }
 }

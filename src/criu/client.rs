@@ -286,7 +286,8 @@ impl Conversation {
         self.send(&message::request(kind, Some(&options.encode(self.images, self.work))))?;
         let mut first = First::default();
         loop {
-            let outcome = self.wait(signals, &mut first).and_then(|is_there| if is_there { self.next_response() } else { Ok(None) });
+            let outcome =
+                self.wait(signals, &mut first).and_then(|is_there| if is_there { self.next_response() } else { Ok(None) });
             let (response, fd) = match outcome {
                 Ok(Some(received)) => received,
                 Ok(None) => return Err(self.failed(kind, options, work, None)),
