@@ -1,10 +1,12 @@
 //! create, start, state, kill, delete: what each does, and when it is refused.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::config;
 use crate::ctx::{Ctx, read};
-use crate::runner::Outcome::{self, Pass};
+use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
     Both {
@@ -32,6 +34,7 @@ tests! {
         init_belongs_to_the_caller_of_create,
         stopped_while_nobody_has_reaped_init,
         init_is_a_child_of_the_caller_s_subreaper,
+        a_time_namespace_of_the_caller_changes_nothing,
         nobody_who_reaps_late_holds_delete_up,
         a_program_whose_first_thread_has_ended_runs,
         the_start_fifo_has_the_name_that_tools_expect,
@@ -273,6 +276,31 @@ fn nobody_who_reaps_late_holds_delete_up(ctx: &Ctx) -> Outcome {
         assert!(kill == "true" || output.stdout.contains("\"status\": \"stopped\""), "{output}");
         assert!(!ctx.state_root().join(&container.id).exists());
     }
+    Pass
+}
+
+/// The kernel shows a caller when a process was started by the clock of the caller's time namespace.
+fn a_time_namespace_of_the_caller_changes_nothing(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others take the process for another one");
+    if ctx.uid() != 0 || !Path::new("/proc/self/ns/time").exists() {
+        return Skip("needs root, and a kernel with time namespaces".to_owned());
+    }
+    let apart = |arguments: &[&str]| {
+        let runtime = ctx.runtime().to_str().unwrap();
+        let unshare = ["unshare", "--time", "--boottime", "86401", "--monotonic", "1000", runtime, "--root"];
+        ctx.command(&[&unshare, [ctx.path("state").as_str()].as_slice(), arguments].concat()).run()
+    };
+    let container = ctx.running(|_| {});
+    assert_eq!(apart(&["state", &container.id]).ok().json()["status"], "running");
+    apart(&["exec", &container.id, "true"]).ok();
+    apart(&["delete", &container.id]).refused("container still running");
+    let inside = ctx.container(ctx.bundle(|_| {}));
+    apart(&["create", "--bundle", inside.bundle.path(), &inside.id]).ok();
+    assert_eq!(inside.status(), "created");
+    inside.start().ok();
+    assert_eq!(inside.status(), "running");
+    apart(&["kill", &inside.id, "KILL"]).ok();
+    ctx.wait_until("it ends", || apart(&["state", &inside.id]).json()["status"] == "stopped");
     Pass
 }
 
