@@ -1,12 +1,13 @@
 //! Control groups: limits are written and enforced, and nothing remains. Both hierarchies' files are known here.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use crate::config;
 use crate::ctx::{Container, Ctx, read};
-use crate::hierarchy::version;
+use crate::hierarchy::{Version, version};
 use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
@@ -38,6 +39,7 @@ tests! {
         a_refused_update_changes_nothing,
         a_memory_limit_too_low_to_start_is_explained,
         a_full_pids_limit_is_explained,
+        an_existing_cgroup_is_empty_in_every_hierarchy,
     }
 }
 
@@ -353,7 +355,16 @@ fn a_refused_update_changes_nothing(ctx: &Ctx) -> Outcome {
 fn a_memory_limit_too_low_to_start_is_explained(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc says less");
     let output = ctx.run(|c| c["linux"]["resources"] = json!({ "memory": { "limit": 16_384, "swap": 16_384 } }));
-    output.exits(1).refused("memory limit of 16384 bytes is too low");
+    let version_1 = version("memory") == Some(Version::V1);
+    let need = if version_1 { 84 } else { 256 };
+    output.exits(1).refused("memory limit of 16384 bytes is too low").refused(&format!("a start needs {need} KiB or more"));
+    // With as much it starts, and the program may use the rest up.
+    let container = ctx.container(ctx.bundle(|c| {
+        config::shell(c, "exit 0");
+        c["linux"]["resources"] = json!({ "memory": { "limit": need << 10, "swap": need << 10 } });
+    }));
+    let output = container.run_command(&[]).run();
+    assert!(!version_1 || !output.stderr.contains("too low"), "{output}");
     Pass
 }
 
@@ -361,5 +372,42 @@ fn a_full_pids_limit_is_explained(ctx: &Ctx) -> Outcome {
     needs_rt!(ctx, "runc says less");
     let container = ctx.running(|c| c["linux"]["resources"] = json!({ "pids": { "limit": 1 } }));
     container.exec(&[], &["true"]).exits(255).refused("pids limit of 1 is reached");
+    Pass
+}
+
+/// Its limits would be those of whoever is in it. Engines' monitors may be in groups below.
+fn an_existing_cgroup_is_empty_in_every_hierarchy(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others look at one hierarchy");
+    if unified() {
+        return Skip("version 2 has one hierarchy".to_owned());
+    }
+    let path = ctx.fresh("/rt-existing");
+    let (occupied, free) = (folder("memory", &path), folder("pids", &path));
+    let below = occupied.join("monitor");
+    for folder in [&occupied, &free, &below] {
+        fs::create_dir(folder).unwrap();
+    }
+    let somebody = ctx.command(&["sleep", "1000"]).spawn();
+    let create = || {
+        let mut container = ctx.container(ctx.bundle(|c| c["linux"]["cgroupsPath"] = json!(path)));
+        (container.create(), container)
+    };
+    for (place, refused) in [(&occupied, true), (&below, false)] {
+        fs::write(place.join("cgroup.procs"), somebody.pid()).unwrap();
+        let (output, container) = create();
+        if refused {
+            let output = output.exits(1).refused("expected an empty cgroup, found one with 1 processes in it");
+            assert!(output.stderr.contains(&format!("{}/cgroup.procs", occupied.display())), "{output}");
+        } else {
+            output.ok();
+            ctx.rt(&["delete", "--force", &container.id]).ok();
+        }
+    }
+    let alive = read(format!("/proc/{}/cgroup", somebody.pid()).as_ref());
+    assert!(alive.contains(&format!("memory:{path}/monitor")), "{alive}");
+    drop(somebody);
+    for folder in [&below, &occupied, &free] {
+        ctx.wait_until("what was there stays, and is empty", || fs::remove_dir(folder).is_ok());
+    }
     Pass
 }

@@ -29,6 +29,7 @@ tests! {
         hooks_run_when_the_namespaces_exist,
         a_failing_hook_leaves_nothing,
         a_killed_restore_can_be_deleted,
+        a_restore_ends_with_criu,
         memory_is_saved_beforehand,
         what_criu_says_is_in_the_error,
         what_cannot_be_saved_is_named,
@@ -434,6 +435,23 @@ fn a_killed_restore_can_be_deleted(ctx: &Ctx) -> Outcome {
     ctx.host(&["kill", "-KILL", &restoring.pid()]).ok();
     restoring.wait().exits(137);
     ctx.rt(&["delete", "--force", &container.id]).ok();
+    container.verb("state").refused("container does not exist");
+    let groups = ctx.host(&["find", "/sys/fs/cgroup", "-name", &container.id]);
+    assert_eq!(groups.text(), "");
+    Pass
+}
+
+/// CRIU's children have its end of the conversation, too, and live on.
+fn a_restore_ends_with_criu(ctx: &Ctx) -> Outcome {
+    needs_criu!(ctx);
+    let (container, _) = saved(ctx, |_| {});
+    let mark = ctx.path("mark");
+    // The hook is a child of the command, and so is CRIU.
+    let script =
+        format!("touch {mark}; for pid in $(cat /proc/$PPID/task/$PPID/children); do test $pid = $$ || kill -KILL $pid; done");
+    container.bundle.edit(|c| c["hooks"]["createRuntime"] = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
+    restore(ctx, &container, &["--detach"]).refused("restore by CRIU: ");
+    assert!(Path::new(&mark).exists());
     container.verb("state").refused("container does not exist");
     let groups = ctx.host(&["find", "/sys/fs/cgroup", "-name", &container.id]);
     assert_eq!(groups.text(), "");

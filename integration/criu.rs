@@ -23,6 +23,8 @@ tests! {
         pages_go_to_a_page_server,
         pages_come_when_they_are_used,
         pages_stay_until_they_are_asked_for,
+        pages_that_nobody_asks_for_hold_nobody,
+        pages_that_never_come_end_the_restore,
         pages_that_were_restored_take_no_room,
         settings_of_control_groups_are_the_config_s_or_the_images,
         an_empty_network_namespace_stays_empty,
@@ -206,6 +208,74 @@ fn pages_come_when_they_are_used(ctx: &Ctx) -> Outcome {
     counts_on(ctx, &container, reached);
     serving.wait().ok();
     assert!(read(&Path::new(&images).join("lazy.log")).contains("UFFD transferred pages: ("));
+    Pass
+}
+
+/// The number of processes whose working directory this is: CRIU's are in the one of its log.
+fn at_work(folder: &str) -> usize {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    processes.filter(|entry| fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == Path::new(folder))).count()
+}
+
+/// Nobody ever asks for the pages: whoever ends the command, in order or not, ends the waiting, and the container runs on.
+fn pages_that_nobody_asks_for_hold_nobody(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others leave CRIU behind");
+    needs_criu!(ctx);
+    let container = ctx.running(counting);
+    counts_on(ctx, &container, 5);
+    for (signal, code, text) in [("TERM", 1, "interrupted by signal 15"), ("KILL", 137, "")] {
+        let (images, status) = (ctx.path(&ctx.fresh("images")), ctx.path(&ctx.fresh("status")));
+        let _alone = alone();
+        let address = format!("127.0.0.1:{}", port());
+        let mut arguments = vec!["checkpoint", "--image-path", &images, "--lazy-pages", "--page-server", &address];
+        arguments.extend(["--status-fd", "7", &container.id]);
+        let dumping = ctx.rt_command(&arguments).after(&format!("exec 7>{status}")).spawn();
+        ctx.wait_until("the byte of --status-fd is written", || fs::read(&status).is_ok_and(|bytes| bytes == [0]));
+        let reached = count(&container);
+        assert_eq!(at_work(&images), 1);
+        ctx.host(&["kill", &format!("-{signal}"), &dumping.pid()]).ok();
+        let output = dumping.wait().exits(code);
+        assert!(output.stderr.contains(text), "{output}");
+        ctx.wait_until("CRIU has ended", || at_work(&images) == 0);
+        counts_on(ctx, &container, reached);
+        assert_eq!(container.status(), "running");
+    }
+    Pass
+}
+
+/// A page server that hangs up on everybody. CRIU then waits for the processes that it has killed, and they for CRIU.
+fn pages_that_never_come_end_the_restore(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others wait for ever");
+    needs_criu!(ctx);
+    let mut container = ctx.running(counting);
+    counts_on(ctx, &container, 5);
+    let (images, copy, status) = (ctx.path("lazy"), images(ctx), ctx.path("status"));
+    let _alone = alone();
+    let address = format!("127.0.0.1:{}", port());
+    let mut arguments = vec!["checkpoint", "--image-path", &images, "--lazy-pages", "--page-server", &address];
+    arguments.extend(["--status-fd", "7", &container.id]);
+    let dumping = ctx.rt_command(&arguments).after(&format!("exec 7>{status}")).spawn();
+    ctx.wait_until("the byte of --status-fd is written", || fs::read(&status).is_ok_and(|bytes| bytes == [0]));
+    ctx.host(&["cp", "-r", &images, &copy]).ok();
+    ctx.host(&["kill", &dumping.pid()]).ok();
+    dumping.wait().exits(1);
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    std::thread::spawn(move || {
+        // Until something is asked for.
+        let (mut caller, _) = server.accept().unwrap();
+        let _ = std::io::Read::read(&mut caller, &mut [0; 1]);
+    });
+    let place = ["--images-dir", &copy, "--work-dir", &copy, "-o", "lazy.log"];
+    let flags = [["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", &port].as_slice(), &place].concat();
+    let _serving = daemon(ctx, &flags, || Path::new(&copy).join("lazy-pages.socket").exists());
+    let old = std::mem::replace(&mut container.id, ctx.fresh("lazy"));
+    let flags = restore_flags(ctx, &container, &["--detach", "--lazy-pages"]);
+    ctx.rt(&flags.iter().map(String::as_str).collect::<Vec<_>>()).refused("restore by CRIU: ");
+    assert_eq!(at_work(&copy), 0);
+    container.verb("state").refused("container does not exist");
+    container.id = old;
+    assert_eq!(container.status(), "running");
     Pass
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::config;
 use crate::ctx::{Container, Ctx, read};
-use crate::hierarchy::{Version, apart, in_pure_view, unified, value, version};
+use crate::hierarchy::{Version, apart, forget_network_classes, in_pure_view, unified, value, version};
 use crate::resources::disk;
 use crate::runner::Outcome::{self, Pass, Skip};
 
@@ -275,13 +275,18 @@ fn network_class_and_priorities(ctx: &Ctx) -> Outcome {
         // Where the kernel has none, or they are elsewhere, nothing is mounted.
         mount::mount("cgroup", Path::new("/mnt/net"), "cgroup", 0, "net_cls,net_prio").or(Ok(()))
     };
-    apart(ctx, prepare, |ctx| {
+    let was_there = read(Path::new("/proc/self/cgroup")).contains("net_cls");
+    let outcome = apart(ctx, prepare, |ctx| {
         let place = Path::new("/mnt/net");
         if !place.join("cgroup.procs").exists() {
             return Skip("this kernel has no network classes, or they are elsewhere".to_owned());
         }
         classified(ctx, place)
-    })
+    });
+    if !was_there {
+        forget_network_classes(ctx);
+    }
+    outcome
 }
 
 fn classified(ctx: &Ctx, place: &Path) -> Outcome {

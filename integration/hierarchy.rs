@@ -80,6 +80,23 @@ pub fn in_version_1_view(ctx: &Ctx, body: fn(&Ctx) -> Outcome) -> Outcome {
     apart(ctx, || mount::mount("tmpfs", Path::new("/sys/fs/cgroup/unified"), "tmpfs", 0, ""), body)
 }
 
+/// A hierarchy of version 1 that a test has mounted is gone when its last mount goes and no cgroup is below it. The end of one takes the kernel a
+/// moment longer than rmdir(2), and a mount that goes before that leaves the hierarchy to everybody: then a mount that comes and goes takes it along,
+/// after another moment.
+pub fn forget_network_classes(ctx: &Ctx) {
+    let place = ctx.path("forgotten");
+    std::fs::create_dir(&place).unwrap();
+    let script = format!("mount -t cgroup -o net_cls,net_prio none {place} && umount {place}");
+    ctx.wait_until("the hierarchy is gone", || {
+        let is_gone = !read(Path::new("/proc/self/cgroup")).contains("net_cls");
+        if !is_gone {
+            ctx.command(&["unshare", "-m", "sh", "-c", &script]).run();
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        is_gone
+    });
+}
+
 /// Runs a test in a thread, which can have a mount namespace of its own; what it starts inherits that.
 pub fn apart(ctx: &Ctx, prepare: impl FnOnce() -> CallResult<()> + Send, body: fn(&Ctx) -> Outcome) -> Outcome {
     let inside = || {

@@ -15,6 +15,7 @@ tests! {
         a_tmpfs_belongs_to_the_container,
         a_created_and_a_paused_container,
         the_list_comes_from_standard_input,
+        the_example_of_the_readme_works,
         all_or_nothing,
         only_what_was_added_is_taken_away,
         links_stay_in_the_container,
@@ -135,6 +136,28 @@ fn the_list_comes_from_standard_input(ctx: &Ctx) -> Outcome {
     assert_eq!(container.sh("grep -c ' /scratch ' /proc/self/mountinfo"), "1");
     ctx.rt_command(&["mounts", "remove", &container.id, "-"]).stdin(&list).run().ok();
     assert_eq!(container.sh("grep -c ' /scratch ' /proc/self/mountinfo; true"), "0");
+    Pass
+}
+
+/// In the bundle of the README's tour, which `rt spec` has made.
+fn the_example_of_the_readme_works(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others write another config");
+    let readme = include_str!("../README.md");
+    let section = readme.split("\n## ").find(|section| section.starts_with("Mounts for a container")).unwrap();
+    let lines: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    let bundle = ctx.bundle(|_| {});
+    let rt = format!("rt() {{ {} --root {} \"$@\"; }}", ctx.runtime().display(), ctx.path("state"));
+    let look = "rt exec web cat /proc/self/mountinfo | grep -c ' /data '";
+    let edit = r#"s/"terminal": true/"terminal": false/; s/"sh"/"sleep", "1000"/"#;
+    let script = format!(
+        "{rt}; rmdir rootfs/data; rm config.json; rt spec && sed -i '{edit}' config.json && rt run --detach web < /dev/null > /dev/null || exit
+         {}; {look}; {}; {look}; rt delete --force web",
+        lines[..2].join("\n"),
+        lines[2]
+    );
+    let output = ctx.command(&["sh", "-c", &script]).cwd(bundle.path().as_ref()).run();
+    assert_eq!(output.ok().lines(), ["1", "0"]);
     Pass
 }
 

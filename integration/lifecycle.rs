@@ -1,10 +1,12 @@
 //! create, start, state, kill, delete: what each does, and when it is refused.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use crate::config;
 use crate::ctx::{Ctx, read};
-use crate::runner::Outcome::{self, Pass};
+use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
     Both {
@@ -32,6 +34,9 @@ tests! {
         init_belongs_to_the_caller_of_create,
         stopped_while_nobody_has_reaped_init,
         init_is_a_child_of_the_caller_s_subreaper,
+        a_time_namespace_of_the_caller_changes_nothing,
+        nobody_who_reaps_late_holds_delete_up,
+        a_program_whose_first_thread_has_ended_runs,
         the_start_fifo_has_the_name_that_tools_expect,
         a_container_without_a_process_is_made_and_removed,
         a_signal_right_after_start_finds_its_handler,
@@ -250,6 +255,65 @@ fn stopped_while_nobody_has_reaped_init(ctx: &Ctx) -> Outcome {
     );
     let state = ctx.command(&[ctx.probe().as_str(), "subreaper", "sh", "-c", &script]).run().ok().json();
     assert_eq!(state["status"], "stopped", "{state}");
+    Pass
+}
+
+/// The kernel ends the first process of a pid namespace when everybody in it was reaped, and what was started from outside is reaped outside.
+fn nobody_who_reaps_late_holds_delete_up(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "some wait until they lose patience");
+    for (kill, delete) in [("true", "delete --force"), ("$rt kill $id KILL; sleep 0.3; $rt state $id", "delete")] {
+        let container = ctx.running(|_| {});
+        let script = format!(
+            "rt='{} --root {}' id={}; $rt exec --detach $id sleep 1000 || exit; {kill}; before=$(date +%s%N); $rt {delete} $id || exit
+             echo $((($(date +%s%N) - before) / 1000000))",
+            ctx.runtime().display(),
+            ctx.path("state"),
+            container.id,
+        );
+        let output = ctx.command(&[ctx.probe().as_str(), "subreaper", "sh", "-c", &script]).run().ok();
+        let took: u64 = output.lines().last().unwrap().parse().unwrap();
+        assert!(took < 900, "{took} ms");
+        assert!(kill == "true" || output.stdout.contains("\"status\": \"stopped\""), "{output}");
+        assert!(!ctx.state_root().join(&container.id).exists());
+    }
+    Pass
+}
+
+/// The kernel shows a caller when a process was started by the clock of the caller's time namespace.
+fn a_time_namespace_of_the_caller_changes_nothing(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others take the process for another one");
+    if ctx.uid() != 0 || !Path::new("/proc/self/ns/time").exists() {
+        return Skip("needs root, and a kernel with time namespaces".to_owned());
+    }
+    let apart = |arguments: &[&str]| {
+        let runtime = ctx.runtime().to_str().unwrap();
+        let unshare = ["unshare", "--time", "--boottime", "86401", "--monotonic", "1000", runtime, "--root"];
+        ctx.command(&[&unshare, [ctx.path("state").as_str()].as_slice(), arguments].concat()).run()
+    };
+    let container = ctx.running(|_| {});
+    assert_eq!(apart(&["state", &container.id]).ok().json()["status"], "running");
+    apart(&["exec", &container.id, "true"]).ok();
+    apart(&["delete", &container.id]).refused("container still running");
+    let inside = ctx.container(ctx.bundle(|_| {}));
+    apart(&["create", "--bundle", inside.bundle.path(), &inside.id]).ok();
+    assert_eq!(inside.status(), "created");
+    inside.start().ok();
+    assert_eq!(inside.status(), "running");
+    apart(&["kill", &inside.id, "KILL"]).ok();
+    ctx.wait_until("it ends", || apart(&["state", &inside.id]).json()["status"] == "stopped");
+    Pass
+}
+
+/// What is left of its first thread is a zombie, as long as the others run.
+fn a_program_whose_first_thread_has_ended_runs(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others take it for a zombie");
+    let container = ctx.running(|c| c["process"]["args"] = json!(["probe", "leaderless"]));
+    ctx.wait_until("its first thread ends", || field(container.pid(), "State").starts_with('Z'));
+    assert_eq!(container.status(), "running");
+    container.delete().refused("container still running");
+    container.kill("KILL").ok();
+    ctx.wait_until("it ends", || container.status() == "stopped");
+    container.delete().ok();
     Pass
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cgroups::{folder, limited, unified, value};
 use crate::config;
 use crate::ctx::{Ctx, read};
+use crate::hierarchy::forget_network_classes;
 use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
@@ -241,7 +242,11 @@ fn network_class_and_priorities(ctx: &Ctx) -> Outcome {
         "mount -t cgroup -o net_cls,net_prio none {mount} || exit 77; {rt} create -b {bundle} {id} < /dev/null > /dev/null || exit 1
          cat {mount}/rt-net*/net_cls.classid; grep '^lo ' {mount}/rt-net*/net_prio.ifpriomap; {rt} delete --force {id}"
     );
+    let was_there = read(Path::new("/proc/self/cgroup")).contains("net_cls");
     let output = ctx.command(&["unshare", "-m", "sh", "-c", &script]).run();
+    if !was_there {
+        forget_network_classes(ctx);
+    }
     if output.code == 77 {
         return Skip("the controllers net_cls and net_prio cannot be mounted".to_owned());
     }

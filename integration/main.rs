@@ -46,6 +46,7 @@ mod events;
 mod exec;
 mod features;
 mod fields;
+mod frozen;
 mod generate;
 mod hierarchy;
 mod hooks;
@@ -97,6 +98,7 @@ const ALL: &[&[runner::Test]] = &[
     options::TESTS,
     process::TESTS,
     fields::TESTS,
+    frozen::TESTS,
     lenient::TESTS,
     numa::TESTS,
     seccomp::TESTS,

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <pty.h>
 #include <signal.h>
 #include <stdio.h>
@@ -98,13 +99,24 @@ static void relay(int master, int may_open_later) {
 	}
 }
 
-/* recvtty SOCKET: waits for one terminal on a console socket, says what it is, and relays it. */
-static int do_recvtty(const char *path) {
+static int listen_on(const char *path, int queue) {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	snprintf(address.sun_path, sizeof address.sun_path, "%s.new", path);
 	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1)) die(path);
+	if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, queue)) die(path);
 	if (rename(address.sun_path, path)) die(path); /* only now others find it, and it answers */
+	return listener;
+}
+
+/* deaf SOCKET: has room for one connection, and accepts none. */
+static void do_deaf(const char *path) {
+	listen_on(path, 0);
+	for (;;) pause();
+}
+
+/* recvtty SOCKET: waits for one terminal on a console socket, says what it is, and relays it. */
+static int do_recvtty(const char *path) {
+	int listener = listen_on(path, 1);
 	int connection = accept(listener, NULL, NULL);
 	char name[4096] = {0};
 	union {
@@ -153,6 +165,18 @@ static int do_pty(char **argv) {
 static void do_swap(const char *a, const char *b) {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+}
+
+static void *wait_for_ever(void *unused) {
+	for (;;) pause();
+	return unused;
+}
+
+/* leaderless: the first thread ends, another one stays. */
+static void do_leaderless(void) {
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, wait_for_ever, NULL)) die("pthread_create");
+	syscall(SYS_exit, 0);
 }
 
 /* subreaper COMMAND...: adopts the orphans of a command without ever waiting for them; they stay zombies. */
@@ -339,6 +363,8 @@ int main(int argc, char **argv) {
 	if (!strcmp(verb, "mempolicy")) return do_mempolicy();
 	if (!strcmp(verb, "recvtty") && argc > 2) return do_recvtty(argv[2]);
 	if (!strcmp(verb, "pty") && argc > 2) return do_pty(argv + 2);
+	if (!strcmp(verb, "deaf") && argc > 2) do_deaf(argv[2]);
+	if (!strcmp(verb, "leaderless")) do_leaderless();
 	if (!strcmp(verb, "subreaper") && argc > 2) return do_subreaper(argv + 2);
 	if (!strcmp(verb, "notify") && argc > 4) return do_notify(argv[2], atoi(argv[3]), atoi(argv[4]), argc > 5 ? atoi(argv[5]) : 1);
 	if (!strcmp(verb, "tcp")) return do_tcp(argc > 2);

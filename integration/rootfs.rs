@@ -33,6 +33,7 @@ tests! {
         destinations_are_made,
         destinations_through_links_stay_inside,
         tmpcopyup_copies_what_lies_below,
+        tmpcopyup_keeps_holes,
         mqueue_is_mounted,
         devpts_is_new,
         proc_shows_this_pid_namespace,
@@ -265,6 +266,29 @@ fn tmpcopyup_copies_what_lies_below(ctx: &Ctx) -> Outcome {
         config::mount(c, "tmpfs", "tmpfs", "/etc", &["tmpcopyup", "mode=755"]);
     });
     assert_eq!(output, "2\ntmpfs\n");
+    Pass
+}
+
+/// A file of a gigabyte with three short pieces of data, in a tmpfs of a megabyte.
+fn tmpcopyup_keeps_holes(ctx: &Ctx) -> Outcome {
+    use std::os::unix::fs::FileExt;
+    needs_rt!(ctx, "others copy the holes as well");
+    let script = "stat -c '%s' /data/sparse; test $(du -k /data/sparse | cut -f 1) -lt 100 && echo small; cat /data/small
+                  for at in 4096 536870912 1073741810; do dd if=/data/sparse bs=1 skip=$at count=6 2> /dev/null; done; stat -c %a /data/sparse";
+    let container = ctx.container(ctx.bundle(|c| {
+        config::shell(c, script);
+        config::mount(c, "tmpfs", "tmpfs", "/data", &["tmpcopyup", "size=1m"]);
+    }));
+    let file = std::fs::File::create(container.bundle.rootfs("data/sparse")).unwrap();
+    file.set_len(1 << 30).unwrap();
+    for (text, at) in [("first\n", 4096), ("inner\n", 1 << 29), ("final\n", (1 << 30) - 14)] {
+        file.write_at(text.as_bytes(), at).unwrap();
+    }
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    drop(file);
+    std::fs::write(container.bundle.rootfs("data/small"), "small file\n").unwrap();
+    let output = container.run().ok();
+    assert_eq!(output.lines(), ["1073741824", "small", "small file", "first", "inner", "final", "640"]);
     Pass
 }
 

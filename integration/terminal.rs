@@ -1,12 +1,13 @@
 //! Terminals: handed over by a console socket, or relayed in the foreground.
 
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::config;
-use crate::ctx::{Cmd, Container, Ctx, Running};
-use crate::runner::Outcome::{self, Pass};
+use crate::ctx::{Cmd, Container, Ctx, Output, Running};
+use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
     Both {
@@ -21,6 +22,9 @@ tests! {
         exec_sends_its_terminal_to_the_console_socket,
         create_with_a_terminal_needs_a_console_socket,
         a_console_socket_without_a_terminal_is_refused,
+        a_console_socket_that_nobody_serves,
+        a_console_socket_that_hangs_up,
+        a_console_socket_that_nobody_reads,
         the_terminal_belongs_to_the_user,
     }
 }
@@ -140,6 +144,69 @@ fn a_console_socket_without_a_terminal_is_refused(ctx: &Ctx) -> Outcome {
     let (_listener, socket) = listen(ctx);
     let mut container = ctx.container(ctx.bundle(|_| {}));
     container.create_with(&["--console-socket", &socket]).exits(1);
+    Pass
+}
+
+fn with_socket<'c>(ctx: &'c Ctx<'c>, socket: &str) -> (Output, Container<'c>) {
+    let mut container = ctx.container(ctx.bundle(|c| on_a_terminal(c, "cat")));
+    let output = container.create_with(&["--console-socket", socket]);
+    (output, container)
+}
+
+fn nothing_is_left(ctx: &Ctx, container: &Container) {
+    assert!(!ctx.state_root().join(&container.id).exists());
+    assert_eq!(ctx.host(&["find", "/sys/fs/cgroup", "-name", &format!("*{}*", container.id)]).text(), "");
+}
+
+/// Nobody listens any more; or somebody does, and takes no more connections.
+fn a_console_socket_that_nobody_serves(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others wait for ever");
+    let socket = ctx.socket_path();
+    let listener = ctx.command(&[ctx.probe(), "deaf".to_owned(), socket.clone()]).spawn();
+    ctx.wait_until("the socket is there", || Path::new(&socket).exists());
+    // There is room for one.
+    let _first = UnixStream::connect(&socket).unwrap();
+    let (output, container) = with_socket(ctx, &socket);
+    output.exits(1).refused("connect to console socket").refused("has not accepted a connection for ten seconds");
+    nothing_is_left(ctx, &container);
+    drop(listener);
+    let (output, container) = with_socket(ctx, &socket);
+    output.exits(1).refused("connect to console socket").refused("connection refused");
+    nothing_is_left(ctx, &container);
+    Pass
+}
+
+fn a_console_socket_that_hangs_up(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others say something else");
+    let socket = ctx.socket_path();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (output, container) = std::thread::scope(|scope| {
+        scope.spawn(|| drop(listener.accept().unwrap()));
+        with_socket(ctx, &socket)
+    });
+    // It could be late, after the terminal is sent.
+    if output.code == 0 {
+        return Skip("it did not hang up in time".to_owned());
+    }
+    output.exits(1).refused("send the terminal to the console socket").refused("broken pipe");
+    nothing_is_left(ctx, &container);
+    Pass
+}
+
+/// The terminal is on its way for ever, and the container is one as any other.
+fn a_console_socket_that_nobody_reads(ctx: &Ctx) -> Outcome {
+    let socket = ctx.socket_path();
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (output, container) = with_socket(ctx, &socket);
+    output.ok();
+    container.start().ok();
+    assert_eq!(container.status(), "running");
+    container.exec(&[], &["true"]).ok();
+    // Whoever had the other end is gone, as after a closed window.
+    drop(listener);
+    ctx.wait_until("the program is hung up on", || container.status() == "stopped");
+    container.delete().ok();
+    nothing_is_left(ctx, &container);
     Pass
 }
 

@@ -51,6 +51,12 @@ const HINTS: &[Hint] = &[
         text: "--bundle names the directory that holds config.json; `rt spec` writes one to start from",
     },
     Hint {
+        call: "connect",
+        errno: libc::EAGAIN,
+        about: "",
+        text: "who listens there has not accepted a connection for ten seconds",
+    },
+    Hint {
         call: "write",
         errno: libc::EBUSY,
         about: "memory.limit_in_bytes",

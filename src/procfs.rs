@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
 
 use crate::error::{Doing, Failure};
 use crate::sys::fs::{self, Resolve};
@@ -18,12 +19,14 @@ const ROOT_INODE: u64 = 1;
 #[derive(Debug)]
 pub struct ProcFs {
     root: OwnedFd,
+    /// See [`ProcFs::boot_offset`].
+    boot_offset: OnceLock<i64>,
 }
 
 /// From the descriptor of one that was verified.
 impl From<OwnedFd> for ProcFs {
     fn from(root: OwnedFd) -> Self {
-        Self { root }
+        Self { root, boot_offset: OnceLock::new() }
     }
 }
 
@@ -46,7 +49,7 @@ impl ProcFs {
             }
             Ok(root)
         };
-        let opened = Self { root: open().doing(|| "open the host's procfs")? };
+        let opened = Self::from(open().doing(|| "open the host's procfs")?);
         opened.check_pid_namespace()?;
         Ok(opened)
     }
@@ -75,7 +78,7 @@ impl ProcFs {
         mount::fsconfig_string(&context, "subset", "pid")?;
         mount::fsconfig_create(&context)?;
         let attributes = mount::attr::NOSUID | mount::attr::NODEV | mount::attr::NOEXEC;
-        Ok(Self { root: mount::fsmount(&context, attributes)? })
+        Ok(Self::from(mount::fsmount(&context, attributes)?))
     }
 
     /// Opens a file below, such as `self/oom_score_adj`.
@@ -187,7 +190,10 @@ impl ProcFs {
         Ok(status.filter(|_| fields.first() == Some(&"Z")).map(Exit::from_wait_status))
     }
 
-    /// State letter and start time (in clock ticks since boot) of a process, fields 3 and 22 of proc_pid_stat(5).
+    /// State letter and start time (in clock ticks since boot) of a process, fields 3 and 22 of proc_pid_stat(5). The time is the host's, whatever
+    /// time namespace the caller is in, but for a rounding error of one tick. One that has given
+    /// everything back, and only waits for others to be reaped, is as good as a zombie: `Z`. One whose first thread alone has ended is not:
+    /// `S`, whatever the other threads do.
     ///
     /// # Errors
     /// The kernel's; `ENOENT` or `ESRCH` if there is no such process.
@@ -195,8 +201,44 @@ impl ProcFs {
         let text = self.stat(pid)?;
         let fields = fields(&text);
         let state = fields.first().and_then(|field| field.chars().next());
-        let start = fields.get(19).and_then(|field| field.parse().ok());
+        let start = fields.get(19).and_then(|field| field.parse::<u64>().ok());
+        let start = start.map(|shown| shown.saturating_add_signed(-self.boot_offset()));
+        let number = |index: usize| fields.get(index).and_then(|field| field.parse().ok()).unwrap_or(0);
+        let (flags, threads): (u64, u64) = (number(6), number(17));
+        let state = state.map(|state| match state {
+            'Z' if threads > 1 => 'S',
+            'S' if self.is_husk(pid, flags) => 'Z',
+            state => state,
+        });
         state.zip(start).ok_or_else(|| CallError::new("read", format!("/proc/{pid}/stat: {text:?}"), libc::EINVAL))
+    }
+
+    /// How many clock ticks (of 10 ms, for every user of procfs) the kernel adds to what it shows a caller of the time since boot: time_namespaces(7).
+    fn boot_offset(&self) -> i64 {
+        const TICK: i128 = 10_000_000;
+        *self.boot_offset.get_or_init(|| {
+            // PROC_TIME_INIT_INO of linux/proc_ns.h; a kernel without time namespaces has no such link.
+            match fs::readlinkat(At::from(&self.root), Path::new("self/ns/time")) {
+                Ok(link) if link.as_os_str() != "time:[4026531834]" => {}
+                _ => return 0,
+            }
+            let offsets = self.read("self/timens_offsets").unwrap_or_default();
+            let boot = offsets.lines().find_map(|line| line.strip_prefix("boottime")).unwrap_or_default();
+            let numbers: Vec<i128> = boot.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            let [seconds, nanoseconds] = numbers[..] else { return 0 };
+            i64::try_from((seconds * 1_000_000_000 + nanoseconds).div_euclid(TICK)).unwrap_or(0)
+        })
+    }
+
+    /// The first process of a pid namespace ends when everybody else in it has been reaped, and a process that was started from outside
+    /// (`exec --detach`) is reaped outside, by whoever is the first process there: late, or never, as some first processes are. Until
+    /// then it sleeps in exit(2), without memory, files, namespaces, or a place in a cgroup. It has the flag `PF_EXITING` (4 of
+    /// linux/sched.h), and the file about its mounts says `EINVAL` when it has no namespaces any more.
+    fn is_husk(&self, pid: i32, flags: u64) -> bool {
+        const EXITING: u64 = 4;
+        let has_no_mounts =
+            || self.open_file(&format!("{pid}/mountinfo"), libc::O_RDONLY).is_err_and(|error| error.is(libc::EINVAL));
+        flags & EXITING != 0 && has_no_mounts()
     }
 }
 

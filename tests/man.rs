@@ -125,6 +125,10 @@ const MORE: &[(&str, &str)] = &[
         ".SH STDIO\nStandard input, output and error of the caller become those of the container's program. Descriptors above them are closed, but for those of\n.B \\-\\-preserve\\-fds\nand of socket activation\n.RB ( LISTEN_FDS ).\n",
     ),
     (
+        "events",
+        ".SH OUTPUT\nEvery line is an object with the members\n.BR type ,\n.B id\nand, with most types,\n.BR data .\nThat of the last one, of type\n.BR exit ,\nhas the\n.B code\nof the program or the\n.B signal\nthat ended it. Before Linux 6.15 it has neither if the program\\(aqs parent, such as an engine\\(aqs monitor, has waited for it already.\n",
+    ),
+    (
         "run",
         ".SH EXIT STATUS\nThat of the program, 128 + N if signal N killed it, 1 if the container could not be made or started.\n",
     ),

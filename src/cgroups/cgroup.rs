@@ -178,8 +178,14 @@ impl Cgroup {
 
     /// The directory that knows the processes: all of them are in each, but nothing can hide from the kernel's own kill in
     /// the unified tree.
-    fn census(&self) -> Option<&Dir> {
+    pub(super) fn census(&self) -> Option<&Dir> {
         self.v2().or_else(|| self.v1("freezer")).or_else(|| self.existing().next().map(|(_, dir)| dir))
+    }
+
+    /// The directories that were there before the container.
+    pub(super) fn existing_foreign(&self) -> impl Iterator<Item = &Dir> {
+        let found = self.record.directories.iter().zip(&self.dirs);
+        found.filter(|(recorded, _)| !recorded.ours).filter_map(|(_, dir)| dir.as_ref())
     }
 
     /// The version 2 directory.
@@ -222,15 +228,21 @@ impl Doors {
 
 /// The processes of a directory and of those below.
 pub(super) fn collect(dir: &Dir, pids: &mut BTreeSet<i32>) -> CallResult<()> {
+    members(dir, pids)?;
+    if has_children(dir)? {
+        dir.children()?.iter().try_for_each(|child| collect(child, pids))?;
+    }
+    Ok(())
+}
+
+/// The processes of a directory itself.
+pub(super) fn members(dir: &Dir, pids: &mut BTreeSet<i32>) -> CallResult<()> {
     match dir.read_if_present("cgroup.procs") {
         // A threaded cgroup: its processes are listed in the nearest one above that is not.
         Err(error) if error.is(libc::EOPNOTSUPP) => {}
         other => {
             pids.extend(other?.unwrap_or_default().lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0))
         }
-    }
-    if has_children(dir)? {
-        dir.children()?.iter().try_for_each(|child| collect(child, pids))?;
     }
     Ok(())
 }

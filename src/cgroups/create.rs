@@ -1,8 +1,9 @@
 //! Making the directories.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::cgroup::Cgroup;
+use super::cgroup::{Cgroup, members};
 use super::dir::{self, Dir, is_gone};
 use super::mark;
 use super::plan::CgroupPlan;
@@ -177,12 +178,26 @@ pub(super) fn check_fit(cgroup: &Cgroup) -> Result<(), Failure> {
             .doing("use an existing cgroup")
             .origin("linux.cgroupsPath"));
     }
-    let count = cgroup.processes()?.len();
-    if count > 0 {
-        let text = format!("expected an empty cgroup, found one with {count} processes in it");
-        let failure = Failure::because(text).doing("use an existing cgroup").origin("linux.cgroupsPath");
-        let path = cgroup.existing().next().map_or(String::new(), |(_, dir)| format!(": {}/cgroup.procs", dir.path().display()));
-        return Err(failure.hint(format!("who they are is in cgroup.procs of the cgroup{path}")));
+    match occupied(cgroup)? {
+        Some((dir, count)) => {
+            let text = format!("expected an empty cgroup, found one with {count} processes in it");
+            let failure = Failure::because(text).doing("use an existing cgroup").origin("linux.cgroupsPath");
+            Err(failure.hint(format!("who they are is in cgroup.procs of the cgroup: {}/cgroup.procs", dir.path().display())))
+        }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// A directory with processes, and how many. The one that knows the container's processes must have none below it either, because they would be taken
+/// for the container's. In another hierarchy it is enough that nobody is in the directory itself, whose limits would be theirs, too: engines have
+/// been seen to put their monitors into groups below, in some hierarchies only.
+fn occupied(cgroup: &Cgroup) -> Result<Option<(&Dir, usize)>, Failure> {
+    let census = cgroup.census().map(|dir| Ok((dir, cgroup.processes()?.len())));
+    let foreign = cgroup.existing_foreign().map(|dir| {
+        let mut pids = BTreeSet::new();
+        members(dir, &mut pids).doing(|| "list the processes of an existing cgroup")?;
+        Ok((dir, pids.len()))
+    });
+    let counts: Result<Vec<_>, Failure> = census.into_iter().chain(foreign).collect();
+    Ok(counts?.into_iter().find(|(_, count)| *count > 0))
 }

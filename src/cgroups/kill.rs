@@ -8,6 +8,7 @@ use super::cgroup::Cgroup;
 use super::dir::{Dir, is_gone};
 use super::steps::Version;
 use crate::error::{Doing, Failure};
+use crate::procfs::ProcFs;
 use crate::sys::CallResult;
 use crate::sys::process::{pidfd_open, pidfd_send_signal, poll};
 
@@ -48,14 +49,14 @@ impl Cgroup {
     ///
     /// # Errors
     /// As [`Cgroup::kill`], or if the first process does not end within 10 seconds. Nothing is killed if the caller is among them.
-    pub fn kill_for_good(&self, first: Option<BorrowedFd<'_>>, alone: bool) -> Result<(), Failure> {
+    pub fn kill_for_good(&self, first: Option<(i32, BorrowedFd<'_>)>, alone: bool) -> Result<(), Failure> {
         let doing = || "kill the container's processes";
         if self.has_caller() {
             return Err(Failure::because("the caller is in the container's cgroup, and has to leave it first").doing(doing()));
         }
-        if let Some(first) = first {
+        if let Some((_, pidfd)) = first {
             // It may end by itself at this moment.
-            let _ = pidfd_send_signal(first, libc::SIGKILL);
+            let _ = pidfd_send_signal(pidfd, libc::SIGKILL);
         }
         let end = Instant::now() + PATIENCE;
         if self.kill_by_kernel().doing(doing)? {
@@ -71,14 +72,22 @@ impl Cgroup {
     }
 
     /// Waits for the end of a killed process. False if it takes too long.
-    fn wait_for(&self, first: Option<BorrowedFd<'_>>, end: Instant) -> Result<bool, Failure> {
-        let Some(first) = first else { return Ok(true) };
+    fn wait_for(&self, first: Option<(i32, BorrowedFd<'_>)>, end: Instant) -> Result<bool, Failure> {
+        let Some((pid, pidfd)) = first else { return Ok(true) };
         // Most often there are few of them.
-        if has_ended(first, UNHURRIED)? {
+        if has_ended(pidfd, UNHURRIED)? {
             return Ok(true);
         }
         self.hurry();
-        has_ended(first, end.saturating_duration_since(Instant::now()))
+        let procfs = ProcFs::open()?;
+        loop {
+            if is_over(&procfs, pid) || has_ended(pidfd, UNHURRIED)? {
+                return Ok(true);
+            }
+            if Instant::now() >= end {
+                return Ok(false);
+            }
+        }
     }
 
     /// Gives the killed what they need of a CPU to die. Hundreds who share the quota or the weight of a small container take seconds for it.
@@ -127,10 +136,11 @@ impl Cgroup {
     /// Rounds of killing until nobody is left. Whoever has got the signal is given the time to die before there is another round, which
     /// would hold it up.
     fn kill_each(&self, end: Instant, when_signalled: impl Fn()) -> Result<(), Failure> {
+        let procfs = ProcFs::open()?;
         let mut dying = Signalled::new();
         loop {
-            dying
-                .retain(|_, pidfd| pidfd.as_ref().is_some_and(|pidfd| !has_ended(pidfd.as_fd(), Duration::ZERO).unwrap_or(true)));
+            let lives = |pidfd: &OwnedFd| !has_ended(pidfd.as_fd(), Duration::ZERO).unwrap_or(true);
+            dying.retain(|pid, pidfd| pidfd.as_ref().is_some_and(lives) && !is_over(&procfs, *pid));
             let new = self.processes()?.iter().any(|pid| *pid != own_pid() && !dying.contains_key(pid));
             if new {
                 self.kill_once(&mut dying, &when_signalled)?;
@@ -219,6 +229,11 @@ fn late() -> Failure {
 
 fn has_ended(pidfd: BorrowedFd<'_>, patience: Duration) -> Result<bool, Failure> {
     Ok(poll(&[(pidfd, false)], Some(patience))?[0].readable)
+}
+
+/// True of what only waits to be reaped, or for others to be.
+fn is_over(procfs: &ProcFs, pid: i32) -> bool {
+    procfs.process_stat(pid).is_ok_and(|(state, _)| matches!(state, 'Z' | 'X'))
 }
 
 fn thaw_below(dir: &Dir) -> CallResult<()> {

@@ -45,5 +45,5 @@ pub use freeze::is_frozen;
 pub use mark::owned;
 pub use plan::{CgroupPlan, Input, plan, plan_update};
 pub use remove::remove_if_empty;
-pub use stats::Stats;
+pub use stats::{Stats, least_memory};
 pub use steps::{CgroupRecord, Place, Recorded, Step, Tolerance, Version, Write};

@@ -4,12 +4,21 @@ use std::collections::BTreeMap;
 
 use super::cgroup::Cgroup;
 use super::dir::Dir;
+use super::steps::Version;
 use crate::error::{Doing, Failure};
 use crate::sys::CallResult;
 
 mod figures;
 
 pub use figures::*;
+
+/// What a start has been seen to need in bytes, with a program that does nothing. Version 2 counts more of what the kernel needs for it.
+pub const fn least_memory(version: Version) -> u64 {
+    match version {
+        Version::V1 => 84 << 10,
+        Version::V2 => 256 << 10,
+    }
+}
 
 impl Cgroup {
     /// Usage figures of the container. What the kernel does not offer is left at zero.
@@ -32,6 +41,11 @@ impl Cgroup {
         };
         let content = dir.read_if_present(file).doing(|| "read the memory events")?;
         Ok(content.map(|content| pairs(&content).get("oom_kill").copied().unwrap_or(0)))
+    }
+
+    /// See [`least_memory`].
+    pub fn least_memory(&self) -> u64 {
+        least_memory(if self.v1("memory").is_some() { Version::V1 } else { Version::V2 })
     }
 
     fn collect_stats(&self) -> CallResult<Stats> {

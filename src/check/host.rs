@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cgroups::{Step, Version};
+use crate::cgroups::{self, Step, Version};
 use crate::error::{Doing, Problem};
 use crate::hooks::{self, Moment};
 use crate::plan::Planned;
@@ -35,9 +35,6 @@ fn late_hooks(subject: &Subject<'_>) -> Vec<Finding> {
     found
 }
 
-/// Below this a container has not been seen to start, with a program that does nothing.
-const LEAST_MEMORY: u64 = 256 << 10;
-
 /// What init and the program need themselves.
 fn low_limits(subject: &Subject<'_>) -> Vec<Finding> {
     let plan = &subject.plan.cgroup;
@@ -50,12 +47,10 @@ fn low_limits(subject: &Subject<'_>) -> Vec<Finding> {
         let Step::Write(write) = &planned.step else { continue };
         let value = write.value.parse::<u64>().ok();
         let version = plan.places.get(write.place).map(|planned| planned.step.version);
+        let least = version.map_or(0, cgroups::least_memory);
         match (write.file.as_str(), value) {
-            ("memory.max" | "memory.limit_in_bytes", Some(limit)) if limit < LEAST_MEMORY => {
-                found.push(doubtful(
-                    planned,
-                    format!("a start needs {} KiB or more, and the program its own", LEAST_MEMORY >> 10),
-                ));
+            ("memory.max" | "memory.limit_in_bytes", Some(limit)) if limit < least => {
+                found.push(doubtful(planned, format!("a start needs {} KiB or more, and the program its own", least >> 10)));
             }
             ("pids.max", Some(0)) => {
                 let what =

@@ -17,7 +17,7 @@ use crate::plan::Findings;
 use crate::process::capabilities::CHECKPOINT_RESTORE;
 use crate::rootfs::hot;
 use crate::state::{Container, Status};
-use crate::sys::{At, fs};
+use crate::sys::{At, fs, signal};
 
 use super::{Globals, delete, parse_id};
 
@@ -134,12 +134,15 @@ fn dump(args: &Args, container: &Container, globals: &Globals) -> Result<(), Err
         images.save(&saved, &links.collect::<Vec<_>>())?;
     }
     let kind = if args.pre_dump { Kind::PreDump } else { Kind::Dump };
-    talk(&criu, kind, &options, &Setting::new(&images, &work), status.as_ref())
+    let setting = Setting { waits: args.lazy_pages, ..Setting::new(&images, &work) };
+    talk(&criu, kind, &options, &setting, status.as_ref())
 }
 
 fn talk(criu: &Criu, kind: Kind, options: &Options, setting: &Setting<'_>, status: Option<&OwnedFd>) -> Result<(), Error> {
+    // From before the clone on: whoever ends this command ends it in order, with the processes let go.
+    let signals = signal::Held::new()?;
     let conversation = criu.start(setting)?;
-    conversation.carry_out(kind, options, setting.work, None, |notice| match (notice.moment.as_str(), status) {
+    conversation.carry_out(kind, options, setting.work, Some(signals.fd()), |notice| match (notice.moment.as_str(), status) {
         ("status-ready", Some(status)) => Ok(fs::write_all(status, &[0])?),
         _ => Ok(()),
     })?;

@@ -155,7 +155,7 @@ fn take_back(
         let alone = init.is_some() || !record.is_some_and(has_ended_whole) || is_emptied(&cgroup)?;
         if alone {
             let haste = Haste::new();
-            let first = init.map(|(_, pidfd)| pidfd.as_fd());
+            let first = init.map(|(init, pidfd)| (init.pid, pidfd.as_fd()));
             Cgroup::open(&entered(&groups, record))?.kill_for_good(first, record.is_some_and(Record::has_own_pid_namespace))?;
             cgroup.remove()?;
             drop(haste);

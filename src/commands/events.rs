@@ -17,6 +17,10 @@ use super::{Globals, parse_id, print};
 
 /// Show what happens to a container: lines of JSON, until it ends
 #[derive(Clone, Debug, ClapArgs)]
+#[command(
+    after_help = "The last line, of type exit, has the code of the program or the signal that ended it. Before Linux 6.15 it has \
+neither if the program's parent, such as an engine's monitor, has waited for it already."
+)]
 pub struct Args {
     /// Show the usage figures once
     #[arg(long)]

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,7 @@ use super::plan::OLDEST;
 use crate::child::Child;
 use crate::error::{Doing, Failure};
 use crate::process::program;
+use crate::procfs::ProcFs;
 use crate::sys::process::{self, CloneArgs, Cloned, Exit};
 use crate::sys::{At, CallError, CallResult, fs, mount, signal, socket};
 
@@ -21,6 +22,11 @@ use crate::sys::{At, CallError, CallResult, fs, mount, signal, socket};
 const MAX_MESSAGE: usize = 64 * 1024;
 /// How long CRIU may take to end when nobody talks to it any more: it lets the processes go that it holds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether the first process of a restore is over.
+const GLANCE: Duration = Duration::from_secs(1);
+/// What CRIU takes for the end of its time: it stops waiting, and lets the processes go that it holds. Any other signal would kill it, and
+/// leave them with its code in them.
+const GIVE_UP: i32 = libc::SIGALRM;
 /// Where CRIU is looked for besides `$PATH`: that of an engine's monitor may be short.
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
@@ -43,6 +49,8 @@ pub struct Setting<'a> {
     pub root: Option<&'a Path>,
     /// What it prints is not for the caller.
     pub quiet: bool,
+    /// It may wait for somebody who never comes (lazy pages): whoever ends this command ends that.
+    pub waits: bool,
 }
 
 /// What CRIU's process says before it is CRIU's: the numbers of its directories. Our end of the conversation comes along.
@@ -55,7 +63,7 @@ enum Born {
 impl<'a> Setting<'a> {
     /// The images and the log, and nothing else.
     pub fn new(images: &'a Folder, work: &'a Folder) -> Self {
-        Self { images, work, descriptors: Vec::new(), root: None, quiet: false }
+        Self { images, work, descriptors: Vec::new(), root: None, quiet: false, waits: false }
     }
 }
 
@@ -130,9 +138,10 @@ impl Criu {
         let (ours, theirs) = socket::seqpacket_pair()?;
         let variables: Vec<String> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
         let envp = program::c_strings(&variables)?;
+        let launcher = std::process::id();
         let flags = if setting.root.is_some() { u64::from(libc::CLONE_NEWNS.cast_unsigned()) } else { 0 };
         let child = match process::clone3(&CloneArgs { flags, cgroup: None })? {
-            Cloned::Child => match become_criu(&self.path, envp, &theirs, setting) {
+            Cloned::Child => match become_criu(&self.path, envp, (&theirs, launcher), setting) {
                 Ok(never) => match never {},
                 Err(error) => {
                     let _ = say(&theirs, &Born::Failed(error), None);
@@ -145,7 +154,7 @@ impl Criu {
         let born = socket::receive(&ours, MAX_MESSAGE).doing(doing)?;
         match (serde_json::from_slice(&born.data), born.fd) {
             (Ok(Born::Ready { images, work }), Some(socket)) => {
-                Ok(Conversation { child, socket, images, work, criu: self.clone() })
+                Ok(Conversation { child, socket, images, work, waits: setting.waits, criu: self.clone() })
             }
             (Ok(Born::Failed(error)), _) => Err(Failure::from(error).doing(doing())),
             _ => Err(Failure::because("it was killed").doing(doing())),
@@ -160,7 +169,12 @@ fn say(socket: &OwnedFd, born: &Born, fd: Option<&OwnedFd>) -> CallResult<()> {
 
 /// CRIU takes descriptors for those of the process that has made the socket pair. It is this one that makes it, because the directories
 /// have to be opened in its own mount namespace: CRIU mounts things in its working directory.
-fn become_criu(path: &Path, envp: Vec<CString>, launcher: &OwnedFd, setting: &Setting<'_>) -> CallResult<Infallible> {
+fn become_criu(
+    path: &Path,
+    envp: Vec<CString>,
+    (launcher, its_pid): (&OwnedFd, u32),
+    setting: &Setting<'_>,
+) -> CallResult<Infallible> {
     if let Some(root) = setting.root {
         mount::mount("", Path::new("/"), "", libc::MS_REC | libc::MS_SLAVE, "")?;
         let itself = mount::open_tree_clone(At::Cwd, root, true, true)?;
@@ -184,6 +198,9 @@ fn become_criu(path: &Path, envp: Vec<CString>, launcher: &OwnedFd, setting: &Se
     }
     signal::reset_dispositions()?;
     signal::unblock_all()?;
+    if setting.waits {
+        process::get_signal_when_parent_dies(GIVE_UP, its_pid)?;
+    }
     image.execute()
 }
 
@@ -194,7 +211,25 @@ pub struct Conversation {
     socket: OwnedFd,
     images: i32,
     work: i32,
+    waits: bool,
     criu: Criu,
+}
+
+/// The first process of a restore, and since when it is over. CRIU 4.1 may wait for ever for one that it has killed when pages do not come:
+/// that one waits for its children, whose ends CRIU would have to take note of, because it traces them.
+#[derive(Debug, Default)]
+struct First {
+    pid: Option<i32>,
+    over: Option<Instant>,
+}
+
+impl First {
+    fn is_long_over(&mut self) -> Result<bool, Failure> {
+        let Some(pid) = self.pid else { return Ok(false) };
+        let is_over = ProcFs::open()?.process_stat(pid).map_or(true, |(state, _)| matches!(state, 'Z' | 'X'));
+        self.over = is_over.then(|| self.over.unwrap_or_else(Instant::now));
+        Ok(self.over.is_some_and(|since| since.elapsed() > PATIENCE))
+    }
 }
 
 /// A notification that waits for an answer.
@@ -249,13 +284,15 @@ impl Conversation {
         mut answer: impl FnMut(Notice) -> Result<(), Failure>,
     ) -> Result<Response, Failure> {
         self.send(&message::request(kind, Some(&options.encode(self.images, self.work))))?;
+        let mut first = First::default();
         loop {
-            let outcome = self.wait(signals).and_then(|()| self.next_response());
+            let outcome =
+                self.wait(signals, &mut first).and_then(|is_there| if is_there { self.next_response() } else { Ok(None) });
             let (response, fd) = match outcome {
                 Ok(Some(received)) => received,
                 Ok(None) => return Err(self.failed(kind, options, work, None)),
                 Err(failure) => {
-                    self.end();
+                    self.give_up();
                     return Err(failure);
                 }
             };
@@ -267,6 +304,7 @@ impl Conversation {
                 return Err(self.failed(kind, options, work, Some(&response)));
             }
             let (moment, pid) = response.notice.unwrap_or_default();
+            first.pid = Some(pid).filter(|pid| *pid > 0).or(first.pid);
             let answered = answer(Notice { moment, pid, fd });
             self.send(&message::noticed(answered.is_ok()))?;
             if let Err(failure) = answered {
@@ -276,20 +314,41 @@ impl Conversation {
         }
     }
 
-    fn wait(&self, signals: Option<&OwnedFd>) -> Result<(), Failure> {
-        let Some(signals) = signals else { return Ok(()) };
+    /// Waits for an answer. False if there will be none: who ends may have left processes that hold its end of the conversation.
+    fn wait(&self, signals: Option<&OwnedFd>, first: &mut First) -> Result<bool, Failure> {
+        let socket = self.socket.as_fd();
+        let criu = self.child.pidfd().map_or(socket, AsFd::as_fd);
         loop {
-            let ready = process::poll(&[(self.socket.as_fd(), false), (signals.as_fd(), false)], None)?;
-            if ready[0].readable || ready[0].hangup {
-                return Ok(());
+            let polled = [(socket, false), (criu, false), (signals.map_or(socket, AsFd::as_fd), false)];
+            let ready = process::poll(&polled, first.pid.map(|_| GLANCE))?;
+            if first.is_long_over()? {
+                // It waits for what waits for it.
+                self.child.pidfd().map_or(Ok(()), |pidfd| process::pidfd_send_signal(pidfd, libc::SIGKILL))?;
             }
-            if ready[1].readable
+            if ready[0].readable || ready[0].hangup {
+                return Ok(true);
+            }
+            if ready[1].readable {
+                // Its last words may have come in between.
+                let last = process::poll(&[(socket, false)], Some(Duration::ZERO))?;
+                return Ok(last[0].readable || last[0].hangup);
+            }
+            if let Some(signals) = signals.filter(|_| ready[2].readable)
                 && let Some(number) = signal::next_signal(signals)
                 && matches!(number, libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT)
             {
                 return Err(Failure::because(format!("interrupted by signal {number}")));
             }
         }
+    }
+
+    /// As [`Conversation::end`], also of one that waits for others.
+    fn give_up(self) {
+        if let Some(pidfd) = self.child.pidfd().filter(|_| self.waits) {
+            // It may end by itself at this moment.
+            let _ = process::pidfd_send_signal(pidfd, GIVE_UP);
+        }
+        self.end();
     }
 
     /// Hangs up, and waits until CRIU has cleaned up.

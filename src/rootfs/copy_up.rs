@@ -9,6 +9,9 @@ use crate::sys::{At, CallResult, fs};
 /// How deep directories are followed: far beyond real trees, short of exhausting the stack.
 const MAX_DEPTH: usize = 200;
 
+/// How much is copied at a time. A smaller file is copied as if it had no holes.
+const BUFFER: usize = 64 * 1024;
+
 /// Copies the content of a directory into another one, and its owner, and its mode unless the tmpfs was asked to have another. What
 /// belonged to somebody before belongs to the same one afterwards, also where the new tmpfs maps ids.
 ///
@@ -64,11 +67,43 @@ fn copy_entry(from: &OwnedFd, to: &OwnedFd, name: &Path, depth: usize) -> CallRe
 fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &Path) -> CallResult<()> {
     let source = fs::openat(At::from(from), name, libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0)?;
     let target = fs::openat(At::from(to), name, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW, 0o600)?;
-    let mut buffer = vec![0u8; 64 * 1024];
-    loop {
-        match fs::read(&source, &mut buffer)? {
+    let size = fs::fstat(&source)?.size;
+    if size <= BUFFER as u64 {
+        return copy_data(&source, &target, u64::MAX);
+    }
+    // Memory for what is there, and not for holes: a file may be said to be longer than all memory is.
+    fs::ftruncate(&target, size)?;
+    let mut offset = 0;
+    while let Some((data, hole)) = next_data(&source, offset)? {
+        fs::lseek(&source, data, libc::SEEK_SET)?;
+        fs::lseek(&target, data, libc::SEEK_SET)?;
+        copy_data(&source, &target, hole - data)?;
+        offset = hole;
+    }
+    Ok(())
+}
+
+/// Where data begin and end from an offset on. Nothing at the end of the file, or if the filesystem's answer makes no sense.
+fn next_data(file: &OwnedFd, offset: u64) -> CallResult<Option<(u64, u64)>> {
+    let data = match fs::lseek(file, offset, libc::SEEK_DATA) {
+        Err(error) if error.is(libc::ENXIO) => return Ok(None),
+        other => other?,
+    };
+    let hole = fs::lseek(file, data, libc::SEEK_HOLE)?;
+    Ok((offset <= data && data < hole).then_some((data, hole)))
+}
+
+fn copy_data(source: &OwnedFd, target: &OwnedFd, mut left: u64) -> CallResult<()> {
+    let mut buffer = vec![0u8; BUFFER];
+    while left > 0 {
+        let most = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
+        match fs::read(source, &mut buffer[..most])? {
             0 => return Ok(()),
-            len => fs::write_all(&target, &buffer[..len])?,
+            len => {
+                fs::write_all(target, &buffer[..len])?;
+                left -= len as u64;
+            }
         }
     }
+    Ok(())
 }

@@ -246,7 +246,9 @@ fn live(recorded: ProcessRef, procfs: &ProcFs) -> Option<(ProcessRef, OwnedFd)> 
     is_same_process(procfs, recorded).then_some((recorded, pidfd))
 }
 
-/// True if the process is alive, not a zombie, and the one that was recorded.
+/// True if the process is alive, not a zombie, and the one that was recorded. A number is not used twice within a tick of the clock, which is what
+/// a time namespace may put its start off by.
 pub(super) fn is_same_process(procfs: &ProcFs, init: ProcessRef) -> bool {
-    procfs.process_stat(init.pid).is_ok_and(|(state, start)| start == init.start_time && !matches!(state, 'Z' | 'X'))
+    let is_same = |(state, start): (char, u64)| start.abs_diff(init.start_time) <= 1 && !matches!(state, 'Z' | 'X');
+    procfs.process_stat(init.pid).is_ok_and(is_same)
 }

@@ -72,6 +72,28 @@ pub fn write_all(fd: impl AsFd, mut buffer: &[u8]) -> CallResult<()> {
     Ok(())
 }
 
+/// lseek(2).
+///
+/// # Errors
+/// The kernel's; `ENXIO` if there are no data (`SEEK_DATA`) from there on.
+pub fn lseek(fd: impl AsFd, offset: u64, whence: i32) -> CallResult<u64> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::lseek(fd, offset.cast_signed(), whence) };
+    check(ret, "lseek", || format!("{fd}, {offset}, {whence}")).map(i64::cast_unsigned)
+}
+
+/// ftruncate(2): makes a file this long; what is new is a hole.
+///
+/// # Errors
+/// The kernel's.
+pub fn ftruncate(fd: impl AsFd, size: u64) -> CallResult<()> {
+    let fd = fd.as_fd().as_raw_fd();
+    // SAFETY: no pointers are passed.
+    let ret = unsafe { libc::ftruncate(fd, size.cast_signed()) };
+    check(ret.into(), "ftruncate", || format!("{fd}, {size}")).map(drop)
+}
+
 /// What is written, for a message, as strace would print it.
 fn beginning(buffer: &[u8]) -> String {
     const LONGEST: usize = 100;

@@ -250,6 +250,15 @@ pub fn set_parent_death_signal(on: bool) -> CallResult<()> {
     prctl("PR_SET_PDEATHSIG", libc::PR_SET_PDEATHSIG, u64::from(signal.cast_unsigned())).map(drop)
 }
 
+/// `PR_SET_PDEATHSIG` with this signal, which execve(2) keeps.
+///
+/// # Errors
+/// The kernel's; `ESRCH` if the parent is another than this one by now.
+pub fn get_signal_when_parent_dies(signal: i32, parent: u32) -> CallResult<()> {
+    prctl("PR_SET_PDEATHSIG", libc::PR_SET_PDEATHSIG, u64::from(signal.cast_unsigned()))?;
+    if std::os::unix::process::parent_id() == parent { Ok(()) } else { Err(CallError::new("getppid", "", libc::ESRCH)) }
+}
+
 /// `PR_SET_DUMPABLE`: a process that is not dumpable cannot be traced, and its /proc entries are root's.
 ///
 /// # Errors

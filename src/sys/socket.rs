@@ -27,11 +27,14 @@ pub fn seqpacket_pair() -> CallResult<(OwnedFd, OwnedFd)> {
     Ok((first, second))
 }
 
+/// How long somebody may take to accept a connection, or to make room in it.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// A unix socket connected to a path: `SOCK_STREAM` or `SOCK_DGRAM`. A path that is too long for the address is reached through
 /// its directory's descriptor.
 ///
 /// # Errors
-/// The kernel's.
+/// The kernel's; `EAGAIN` if nobody accepts a stream, or, later, reads from it, within ten seconds.
 pub fn connect(path: &Path, kind: i32) -> CallResult<OwnedFd> {
     let directory;
     let mut short = path.to_owned();
@@ -41,6 +44,9 @@ pub fn connect(path: &Path, kind: i32) -> CallResult<OwnedFd> {
         short = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
     }
     let socket = unix(kind)?;
+    if kind == libc::SOCK_STREAM {
+        give_up_sending_after(&socket, PATIENCE)?;
+    }
     let address = address("connect", &short, path)?;
     // SAFETY: the address outlives the call and the length is that of the whole structure.
     let ret = unsafe { libc::connect(socket.as_raw_fd(), (&raw const address).cast(), ADDRESS_LEN) };

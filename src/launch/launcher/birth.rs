@@ -133,12 +133,9 @@ impl Walk<'_> {
     }
 }
 
-/// What a start has been seen to need, with a program that does nothing.
-const LEAST_MEMORY: u64 = 256 << 10;
-
 fn too_little_memory(cgroup: &Cgroup) -> String {
     let limit = cgroup.stats().map(|stats| stats.memory.usage.limit).unwrap_or(0);
-    let need = format!("a start needs {} KiB or more, and the program its own", LEAST_MEMORY >> 10);
+    let need = format!("a start needs {} KiB or more, and the program its own", cgroup.least_memory() >> 10);
     format!("the container's memory limit of {limit} bytes is too low: the kernel's OOM killer ended init; {need}")
 }
 
