@@ -18,7 +18,8 @@ const ROOT_INODE: u64 = 1;
 /// The host's procfs.
 #[derive(Debug)]
 pub struct ProcFs {
-    root: OwnedFd,
+    /// Nothing once it was closed.
+    root: Option<OwnedFd>,
     /// See [`ProcFs::boot_offset`].
     boot_offset: OnceLock<i64>,
 }
@@ -26,13 +27,7 @@ pub struct ProcFs {
 /// From the descriptor of one that was verified.
 impl From<OwnedFd> for ProcFs {
     fn from(root: OwnedFd) -> Self {
-        Self { root, boot_offset: OnceLock::new() }
-    }
-}
-
-impl AsFd for ProcFs {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.root.as_fd()
+        Self { root: Some(root), boot_offset: OnceLock::new() }
     }
 }
 
@@ -81,12 +76,35 @@ impl ProcFs {
         Ok(Self::from(mount::fsmount(&context, attributes)?))
     }
 
+    /// Closes it: from now on every use is an error (`EBADF`).
+    pub fn close(&mut self) {
+        self.root = None;
+    }
+
+    /// Its root directory, unless it was closed.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.root.as_ref().map(OwnedFd::as_fd)
+    }
+
+    /// Makes it the working directory.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn enter(&self) -> CallResult<()> {
+        self.root.as_ref().map_or_else(|| self.root().map(drop), fs::fchdir)
+    }
+
+    fn root(&self) -> CallResult<At<'_>> {
+        let closed = || CallError::new("openat", "/proc: it was closed", libc::EBADF);
+        self.root.as_ref().map(At::from).ok_or_else(closed)
+    }
+
     /// Opens a file below, such as `self/oom_score_adj`.
     ///
     /// # Errors
     /// The kernel's.
     pub fn open_file(&self, path: &str, flags: i32) -> CallResult<OwnedFd> {
-        fs::openat2(At::from(&self.root), Path::new(path), flags, 0, Resolve::PROC)
+        fs::openat2(self.root()?, Path::new(path), flags, 0, Resolve::PROC)
     }
 
     /// Writes a file below in one write(2).
@@ -121,7 +139,7 @@ impl ProcFs {
     /// The kernel's.
     pub fn reopen(&self, fd: &OwnedFd, flags: i32) -> CallResult<OwnedFd> {
         use std::os::fd::AsRawFd;
-        fs::openat(At::from(&self.root), Path::new(&format!("self/fd/{}", fd.as_raw_fd())), flags, 0)
+        fs::openat(self.root()?, Path::new(&format!("self/fd/{}", fd.as_raw_fd())), flags, 0)
     }
 
     /// As [`ProcFs::reopen`], of what may make the caller wait for long: it waits with little memory.
@@ -130,7 +148,7 @@ impl ProcFs {
     /// The kernel's.
     pub fn reopen_and_wait(&self, fd: &OwnedFd, flags: i32) -> CallResult<OwnedFd> {
         use std::os::fd::AsRawFd;
-        exe::open_without_code(At::from(&self.root), Path::new(&format!("self/fd/{}", fd.as_raw_fd())), flags)
+        exe::open_without_code(self.root()?, Path::new(&format!("self/fd/{}", fd.as_raw_fd())), flags)
     }
 
     /// Opens a namespace of a process, such as `self/ns/time_for_children`.
@@ -138,7 +156,7 @@ impl ProcFs {
     /// # Errors
     /// The kernel's.
     pub fn open_namespace(&self, path: &str) -> CallResult<OwnedFd> {
-        fs::openat(At::from(&self.root), Path::new(path), libc::O_RDONLY, 0)
+        fs::openat(self.root()?, Path::new(path), libc::O_RDONLY, 0)
     }
 
     /// Opens what a magic link of a process leads to, such as `1234/root`, as an `O_PATH` descriptor.
@@ -146,12 +164,7 @@ impl ProcFs {
     /// # Errors
     /// The kernel's.
     pub fn open_namespace_path(&self, path: &str) -> CallResult<OwnedFd> {
-        fs::openat(At::from(&self.root), Path::new(path), libc::O_PATH, 0)
-    }
-
-    /// The number of the descriptor, for a process that closes all others.
-    pub fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.root)
+        fs::openat(self.root()?, Path::new(path), libc::O_PATH, 0)
     }
 
     /// The pid of the calling process in the pid namespace of this procfs.
@@ -159,7 +172,7 @@ impl ProcFs {
     /// # Errors
     /// The kernel's.
     pub fn own_pid(&self) -> CallResult<i32> {
-        let link = fs::readlinkat(At::from(&self.root), Path::new("self"))?;
+        let link = fs::readlinkat(self.root()?, Path::new("self"))?;
         let pid = link.to_str().and_then(|text| text.parse().ok());
         pid.ok_or_else(|| CallError::new("readlinkat", format!("/proc/self: {link:?}"), libc::EINVAL))
     }
@@ -218,7 +231,7 @@ impl ProcFs {
         const TICK: i128 = 10_000_000;
         *self.boot_offset.get_or_init(|| {
             // PROC_TIME_INIT_INO of linux/proc_ns.h; a kernel without time namespaces has no such link.
-            match fs::readlinkat(At::from(&self.root), Path::new("self/ns/time")) {
+            match self.root().and_then(|root| fs::readlinkat(root, Path::new("self/ns/time"))) {
                 Ok(link) if link.as_os_str() != "time:[4026531834]" => {}
                 _ => return 0,
             }

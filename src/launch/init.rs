@@ -12,6 +12,7 @@ use crate::hooks::{self, HookStep};
 use crate::namespaces::{Kind, join};
 use crate::plan::rehearsal::Instead;
 use crate::plan::{InitStep, Plan, StartSignal};
+use crate::process::ProcessStep;
 use crate::process::{examine, program};
 use crate::procfs::ProcFs;
 use crate::rootfs::options::PropagationChange;
@@ -90,7 +91,7 @@ impl Init<'_> {
         self.host_pid = self.handles.procfs.own_pid()?;
         self.hides = self.handles.caller_is_root;
         if self.plan.container.is_some() {
-            self.leave_the_host_s_procfs();
+            self.leave_the_host_s_procfs(0);
         }
         let plan = self.plan;
         let of = plan.init.len();
@@ -127,7 +128,12 @@ impl Init<'_> {
                 // A change of ids or capabilities takes the parent-death signal away.
                 if step.changes_rights() { tie_to_launcher() } else { Ok(()) }
             }
-            InitStep::Rootfs(step) => self.rootfs(step),
+            InitStep::Rootfs(step) => {
+                if matches!(step, RootfsStep::SwitchRoot(_)) {
+                    self.leave_the_host_s_procfs(index + 1);
+                }
+                self.rootfs(step)
+            }
             InitStep::EnterRoot => {
                 let root = self.handles.container_root.as_ref().ok_or_else(no_root)?;
                 fs::fchdir(root)?;
@@ -220,19 +226,19 @@ impl Init<'_> {
                 let change = mount::SetAttr { set: mount::attr::RDONLY, ..mount::SetAttr::default() };
                 Ok(mount::mount_setattr(self.root()?.fd(), &change, false)?)
             }
-            RootfsStep::SwitchRoot(how) => {
-                self.leave_the_host_s_procfs();
-                switch::switch(self.root()?, *how)
-            }
+            RootfsStep::SwitchRoot(how) => switch::switch(self.root()?, *how),
             RootfsStep::RootPropagation(change) => mounts::propagate(self.root()?.fd(), &[*change]),
         }
     }
 
     /// Programs of the container may run beside init from now on (exec in a created container, hooks), and the directory above the
-    /// host's /proc is the host's root (the class of CVE-2024-21626). What init still needs is its own entry, which a detached procfs has, too.
-    /// Where none may be mounted (exec into a user namespace) it is the second lock that counts: nobody in there may look into a process that
-    /// is not dumpable.
-    fn leave_the_host_s_procfs(&mut self) {
+    /// host's /proc is the host's root (the class of CVE-2024-21626). What the steps from `next` on may need is init's own entry, which a
+    /// detached procfs has, too. Where none may be mounted (exec into a user namespace) it is the second lock that counts: nobody in there may
+    /// look into a process that is not dumpable.
+    fn leave_the_host_s_procfs(&mut self, next: usize) {
+        if !self.plan.init[next..].iter().any(|planned| uses_procfs(&planned.step)) {
+            return self.handles.procfs.close();
+        }
         match ProcFs::detached() {
             Ok(own) => self.handles.procfs = own,
             Err(_) => self.hides = true,
@@ -279,8 +285,9 @@ impl Init<'_> {
     fn await_fifo(&mut self, index: usize) -> Result<(), Failure> {
         self.link = None;
         let fifo = self.handles.fifo.take().ok_or_else(|| Failure::because("the start fifo was not opened"))?;
-        if let Some(rest) = wait::written_down(self.plan, index, &self.program, &self.env) {
-            heap::start_over(&rest, [fifo.as_fd(), self.handles.procfs.as_fd()], wait::go_on)
+        let rest = wait::written_down(self.plan, index, &self.program, &self.env);
+        if let (Some(rest), Some(procfs)) = (rest, self.handles.procfs.fd()) {
+            heap::start_over(&rest, [fifo.as_fd(), procfs], wait::go_on)
         }
         self.fifo = Some(wait::await_start(&fifo, &self.handles.procfs)?);
         Ok(())
@@ -349,6 +356,19 @@ pub(super) fn hear(link: &InitLink, expected: ToInit) -> Result<(), Failure> {
         Some((message, _)) => Err(Failure::because(format!("expected message {expected}, got {message}"))),
         // The launcher is gone; so is whoever would read this.
         None => process::exit_now(1),
+    }
+}
+
+/// False if it is certain that a step does without procfs.
+fn uses_procfs(step: &InitStep) -> bool {
+    match step {
+        InitStep::Rootfs(_) | InitStep::Namespace(_) | InitStep::Rehearsed { .. } => true,
+        InitStep::AwaitStart(start) => *start == StartSignal::Fifo,
+        InitStep::Process(step) => {
+            matches!(step, ProcessStep::Lsm(_) | ProcessStep::OomScoreAdj(_) | ProcessStep::Terminal { .. })
+        }
+        InitStep::Await(_) | InitStep::Send(_) | InitStep::JoinCgroups | InitStep::EnterRoot => false,
+        InitStep::Hooks(_) | InitStep::Execute => false,
     }
 }
 

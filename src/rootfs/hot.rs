@@ -100,7 +100,7 @@ pub fn find(destination: &InRoot, root: &Root, added: &[Added]) -> Result<(Owned
 /// # Errors
 /// The kernel's; `EINVAL` if it is not mounted.
 pub fn take_away(mount: &OwnedFd, procfs: &ProcFs) -> CallResult<()> {
-    fs::fchdir(procfs)?;
+    procfs.enter()?;
     // The last component is a link of procfs to the descriptor itself; nothing after it is looked up.
     umount2(Path::new(&format!("self/fd/{}", mount.as_raw_fd())), libc::MNT_DETACH)
 }

@@ -129,7 +129,10 @@ impl Init<'_> {
         let mut keep: Vec<u32> =
             [self.link.as_ref().map(|link| link.as_fd().as_raw_fd()), self.handles.fifo.as_ref().map(AsRawFd::as_raw_fd)]
                 .into_iter()
-                .chain([Some(self.handles.procfs.as_raw_fd()), self.handles.listener.as_ref().map(AsRawFd::as_raw_fd)])
+                .chain([
+                    self.handles.procfs.fd().map(|fd| fd.as_raw_fd()),
+                    self.handles.listener.as_ref().map(AsRawFd::as_raw_fd),
+                ])
                 .chain(self.handles.hook_output.streams.iter().map(|file| file.as_ref().map(AsRawFd::as_raw_fd)))
                 .flatten()
                 .filter_map(|fd| u32::try_from(fd).ok())
