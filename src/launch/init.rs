@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Failure, Place, Role};
 use crate::hooks::{self, HookStep};
-use crate::namespaces::{Kind, join};
+use crate::namespaces::{Kind, NamespaceStep, join};
 use crate::plan::rehearsal::Instead;
 use crate::plan::{InitStep, Plan, StartSignal};
 use crate::process::ProcessStep;
@@ -362,7 +362,8 @@ pub(super) fn hear(link: &InitLink, expected: ToInit) -> Result<(), Failure> {
 /// False if it is certain that a step does without procfs.
 fn uses_procfs(step: &InitStep) -> bool {
     match step {
-        InitStep::Rootfs(_) | InitStep::Namespace(_) | InitStep::Rehearsed { .. } => true,
+        InitStep::Rootfs(_) | InitStep::Rehearsed { .. } => true,
+        InitStep::Namespace(step) => matches!(step, NamespaceStep::NewTime { .. }),
         InitStep::AwaitStart(start) => *start == StartSignal::Fifo,
         InitStep::Process(step) => {
             matches!(step, ProcessStep::Lsm(_) | ProcessStep::OomScoreAdj(_) | ProcessStep::Terminal { .. })

@@ -103,32 +103,64 @@ fn become_root(uid: u32, gid: u32, drop_groups: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// clone3(2) while this process is in other namespaces, so that the child is born in them; the process itself comes back. Only for those
-/// that one can leave again: not user, not mount. A pid namespace is entered by children only.
+/// clone3(2) while this process is in other namespaces, so that the child is born in them; the process itself comes back. Those of the
+/// container that exec joins are entered with one call, others one by one. Not for user namespaces, which nobody can leave again, nor for
+/// a container's cgroup namespace, which forbids to be born in groups that it does not show. A pid namespace is entered by children only.
 ///
 /// # Errors
 /// The kernel's. If coming back fails the process is in no state to go on.
-pub fn clone_inside(kinds: &[Kind], opened: &Opened, procfs: &ProcFs, request: &CloneArgs<'_>) -> Result<Cloned, Failure> {
-    let mut homes = Vec::new();
-    for kind in kinds {
-        let home =
-            procfs.open_namespace(&format!("self/ns/{}", kind.proc_name())).doing(|| format!("open the own {kind} namespace"))?;
-        let there = opened.get(kind).ok_or_else(|| Failure::because(format!("the {kind} namespace was not opened")))?;
-        if let Err(error) = ns::setns(there, kind.flag()).doing(|| format!("join the {kind} namespace")) {
-            come_back(&homes)?;
-            return Err(error);
-        }
-        homes.push((*kind, home));
+pub fn clone_inside(kinds: &[Kind], context: &Context<'_>, request: &CloneArgs<'_>) -> Result<Cloned, Failure> {
+    if kinds.is_empty() {
+        return Ok(process::clone3(request)?);
+    }
+    let home = Home::of(kinds, context.procfs)?;
+    if let Err(failure) = enter(kinds, context) {
+        home.come_back()?;
+        return Err(failure);
     }
     match process::clone3(request) {
         Ok(Cloned::Child) => Ok(Cloned::Child),
         parent => {
-            come_back(&homes)?;
+            home.come_back()?;
             Ok(parent?)
         }
     }
 }
 
-fn come_back(homes: &[(Kind, OwnedFd)]) -> Result<(), Failure> {
-    homes.iter().try_for_each(|(kind, home)| ns::setns(home, kind.flag()).doing(|| format!("return to the own {kind} namespace")))
+fn enter(kinds: &[Kind], context: &Context<'_>) -> Result<(), Failure> {
+    if let Some(pidfd) = context.container {
+        return ns::setns(pidfd, super::steps::flags(kinds)).doing(|| "join the container's namespaces");
+    }
+    kinds.iter().try_for_each(|kind| {
+        let there = context.opened.get(kind).ok_or_else(|| Failure::because(format!("the {kind} namespace was not opened")))?;
+        ns::setns(there, kind.flag()).doing(|| format!("join the {kind} namespace"))
+    })
+}
+
+/// What a process leaves and comes back to.
+struct Home {
+    namespaces: Vec<(Kind, OwnedFd)>,
+    /// Root and working directory, which go with the mount namespace.
+    place: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Home {
+    fn of(kinds: &[Kind], procfs: &ProcFs) -> Result<Self, Failure> {
+        let open = |kind: &Kind| {
+            let home = procfs.open_namespace(&format!("self/ns/{}", kind.proc_name()));
+            Ok((*kind, home.doing(|| format!("open the own {kind} namespace"))?))
+        };
+        let directory = |path: &str| fs::openat(At::Cwd, Path::new(path), libc::O_PATH | libc::O_DIRECTORY, 0);
+        let place = if kinds.contains(&Kind::Mount) { Some((directory("/")?, directory(".")?)) } else { None };
+        Ok(Self { namespaces: kinds.iter().map(open).collect::<Result<_, Failure>>()?, place })
+    }
+
+    fn come_back(&self) -> Result<(), Failure> {
+        for (kind, home) in &self.namespaces {
+            ns::setns(home, kind.flag()).doing(|| format!("return to the own {kind} namespace"))?;
+        }
+        let Some((root, cwd)) = &self.place else { return Ok(()) };
+        fs::fchdir(root).and_then(|()| fs::chroot(Path::new("."))).doing(|| "return to the own root directory")?;
+        fs::fchdir(cwd).doing(|| "return to the own working directory")
+    }
 }

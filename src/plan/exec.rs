@@ -45,20 +45,23 @@ pub fn exec(
         keep_groups: annotations::keeps_groups(&record.annotations),
     };
     let mut parts = process_plan::plan(&input, findings);
-    let oom_score = take_oom_score(&mut parts).map(|planned| planned.into_step(BridgeStep::OomScoreAdj));
+    let oom_score = take_oom_score(&mut parts);
+    // A user namespace is joined for good, and in another one than the first the caller could not come back to its own.
+    let direct = !namespaces.has(Kind::User) && host.initial_user_namespace && host.privileged();
     check_terminal(process.terminal, request, findings);
     let has = |version| record.cgroup.directories.iter().any(|directory| directory.place.version == version);
     let cgroups = Cgroups { v1: has(cgroups::Version::V1), v2: has(cgroups::Version::V2) };
+    let birth = Birth { direct, namespaces: &namespaces, cgroups, oom_score };
     Plan {
         id: record.id.clone(),
         bundle: record.bundle.clone(),
         rootfs: record.rootfs.clone(),
         annotations: record.annotations.clone(),
         container: record.init.map(|init| init.pid),
-        topology: Topology::Bridged,
-        launcher: exec_launcher(record, process, request, cgroups, seccomp.as_ref(), &parts),
-        bridge: exec_bridge(&namespaces, cgroups, oom_score),
-        init: exec_init(&namespaces, maps, !input.keep_groups, &parts, request.start),
+        topology: if direct { Topology::Direct } else { Topology::Bridged },
+        launcher: exec_launcher(record, process, request, &birth, seccomp.as_ref(), &parts),
+        bridge: if direct { Vec::new() } else { exec_bridge(&birth) },
+        init: exec_init(&birth, maps, !input.keep_groups, &parts, request.start),
         process: Some(process.clone()),
         cgroup: cgroups::CgroupPlan::default(),
         resctrl: None,
@@ -75,6 +78,22 @@ struct Cgroups {
     v2: bool,
 }
 
+/// How the process comes into being.
+struct Birth<'a> {
+    /// Without a bridge.
+    direct: bool,
+    namespaces: &'a Namespaces,
+    cgroups: Cgroups,
+    oom_score: Option<Planned<i32>>,
+}
+
+impl Birth<'_> {
+    /// The namespaces of the container in which it is born. Nobody could be born in its groups from within its cgroup namespace.
+    fn kinds(&self) -> Vec<Kind> {
+        Kind::all().filter(|kind| self.namespaces.has(*kind) && !(self.direct && *kind == Kind::Cgroup)).collect()
+    }
+}
+
 /// A single group id that was mapped without privilege (see [`crate::namespaces::idmap::Method::Single`]).
 fn denies_setgroups(map: &[IdMapping], host: &Host) -> bool {
     matches!(map, [only] if only.size == 1) && !host.can(crate::process::capabilities::SETGID)
@@ -84,7 +103,7 @@ fn exec_launcher(
     record: &Record,
     process: &Process,
     request: &Request,
-    cgroups: Cgroups,
+    birth: &Birth<'_>,
     seccomp: Option<&Filter>,
     parts: &process_plan::ProcessPlan,
 ) -> Vec<Planned<LauncherStep>> {
@@ -98,16 +117,27 @@ fn exec_launcher(
     steps.extend(pidfd_socket);
     steps.extend(connect_listener(seccomp, &record.annotations));
     steps.extend(parts.initial_affinity.clone().map(|planned| planned.into_step(LauncherStep::CpuAffinity)));
-    let step = LauncherStep::Clone { new: Vec::new(), inside: Vec::new(), into_cgroup: cgroups.v2, hidden: false, bridge: true };
-    steps.push(container(step));
+    let direct = birth.direct;
+    steps.push(container(LauncherStep::Clone {
+        new: Vec::new(),
+        inside: if direct { birth.kinds() } else { Vec::new() },
+        into_cgroup: birth.cgroups.v2,
+        hidden: direct,
+        bridge: !direct,
+    }));
+    if direct {
+        steps.extend(birth.oom_score.clone().map(|planned| planned.into_step(LauncherStep::OomScoreAdj)));
+    }
     if let Some(resctrl) = &record.resctrl {
         steps.push(container(LauncherStep::JoinResctrl { tasks: resctrl.tasks.clone() }));
     }
-    if cgroups.v2 {
+    if birth.cgroups.v2 {
         steps.push(container(LauncherStep::JoinCgroup));
         steps.push(container(LauncherStep::Tell(ToInit::CgroupJoined)));
     }
-    steps.push(container(LauncherStep::AwaitBirth));
+    if !direct {
+        steps.push(container(LauncherStep::AwaitBirth));
+    }
     if process.terminal {
         steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
     }
@@ -115,17 +145,17 @@ fn exec_launcher(
     steps
 }
 
-fn exec_bridge(namespaces: &Namespaces, cgroups: Cgroups, oom_score: Option<Planned<BridgeStep>>) -> Vec<Planned<BridgeStep>> {
+fn exec_bridge(birth: &Birth<'_>) -> Vec<Planned<BridgeStep>> {
     let container = |step| default(step, "exec joins the container");
-    let mut steps: Vec<_> = oom_score.into_iter().collect();
-    if cgroups.v2 {
+    let mut steps: Vec<_> = birth.oom_score.iter().map(|planned| planned.clone().into_step(BridgeStep::OomScoreAdj)).collect();
+    if birth.cgroups.v2 {
         steps.push(container(BridgeStep::Await(ToInit::CgroupJoined)));
     }
-    if cgroups.v1 {
+    if birth.cgroups.v1 {
         steps.push(container(BridgeStep::JoinCgroups));
     }
     steps.push(default(BridgeStep::Hide, "nothing of the runtime is open to a container"));
-    let kinds: Vec<Kind> = Kind::all().filter(|kind| namespaces.has(*kind)).collect();
+    let kinds = birth.kinds();
     if !kinds.is_empty() {
         steps.push(container(BridgeStep::Namespace(NamespaceStep::JoinContainer { kinds })));
     }
@@ -134,19 +164,30 @@ fn exec_bridge(namespaces: &Namespaces, cgroups: Cgroups, oom_score: Option<Plan
 }
 
 fn exec_init(
-    namespaces: &Namespaces,
+    birth: &Birth<'_>,
     maps: (&Vec<IdMapping>, &Vec<IdMapping>),
     drop_groups: bool,
     parts: &process_plan::ProcessPlan,
     start: StartSignal,
 ) -> Vec<Planned<InitStep>> {
+    let container = |step| default(step, "exec joins the container");
+    let namespaces = birth.namespaces;
     let mut steps = Vec::new();
+    if birth.direct && birth.cgroups.v2 {
+        steps.push(container(InitStep::Await(ToInit::CgroupJoined)));
+    }
+    if birth.direct && birth.cgroups.v1 {
+        steps.push(container(InitStep::JoinCgroups));
+    }
+    if birth.direct && namespaces.has(Kind::Cgroup) {
+        steps.push(container(InitStep::Namespace(NamespaceStep::JoinContainer { kinds: vec![Kind::Cgroup] })));
+    }
     if namespaces.has(Kind::User) {
         let step = NamespaceStep::BecomeRoot { uid: root_id(maps.0), gid: root_id(maps.1), drop_groups };
-        steps.push(default(InitStep::Namespace(step), "exec joins the container"));
+        steps.push(container(InitStep::Namespace(step)));
     }
     if !namespaces.has(Kind::Mount) {
-        steps.push(default(InitStep::EnterRoot, "exec joins the container"));
+        steps.push(container(InitStep::EnterRoot));
     }
     let widen = |planned: &Planned<ProcessStep>| planned.clone().into_step(InitStep::Process);
     steps.extend(parts.first.iter().map(widen));

@@ -102,7 +102,7 @@ impl Walk<'_> {
 
     /// The child is born in the namespaces that the launcher enters for that moment.
     fn clone_once(&self, inside: &[Kind], request: &CloneArgs<'_>) -> Result<Cloned, Failure> {
-        join::clone_inside(inside, &self.launch.handles.namespaces, &self.launch.handles.procfs, request)
+        join::clone_inside(inside, &self.launch.handles.namespace_context(), request)
     }
 
     /// Keeps the compiled filter for exec.
