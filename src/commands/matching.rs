@@ -9,7 +9,7 @@ use super::parse_id;
 /// Carries something out for one container, or with `regex` for each whose id matches.
 ///
 /// # Errors
-/// See [`each`], or if the id is none.
+/// Of the expression, of the state root, or of `action`; or if the id is none.
 pub fn one_or_each(
     store: &Store,
     id: &str,
