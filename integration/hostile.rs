@@ -25,6 +25,7 @@ tests! {
         a_procfs_of_another_pid_namespace_is_refused,
         a_filesystem_that_hangs_holds_nothing_for_ever,
         a_filesystem_that_lies_is_refused,
+        a_container_in_a_container,
     }
 }
 
@@ -299,4 +300,44 @@ fn a_filesystem_that_lies_is_refused(ctx: &Ctx) -> Outcome {
             Pass
         },
     )
+}
+
+/// The runtime itself is the program of a container with all rights, and a cgroup namespace and control groups that it may write.
+fn a_container_in_a_container(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others need more than a binary");
+    let script = "cd /inner; rt run --detach inner < /dev/null > /dev/null && rt exec inner echo hello && rt pause inner && rt resume inner
+                  rt update --pids-limit 9 inner; rt state inner | grep -o running; rt delete --force inner; echo $?; rt list | wc -l";
+    let container = ctx.container(ctx.bundle(|c| {
+        config::shell(c, script);
+        config::namespace(c, "cgroup", None);
+        let all: Vec<String> = ctx.rt(&["features"]).ok().json()["linux"]["capabilities"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect();
+        for set in ["bounding", "effective", "permitted"] {
+            c["process"]["capabilities"][set] = json!(all);
+        }
+        c["linux"]["maskedPaths"] = json!([]);
+        c["linux"]["readonlyPaths"] = json!([]);
+        c["linux"]["resources"] = json!({ "devices": [{ "allow": true, "access": "rwm" }] });
+        for at in ["/sys", "/sys/fs/cgroup"] {
+            config::without_mount(c, at);
+        }
+        config::mount(c, "sysfs", "sysfs", "/sys", &[]);
+        config::mount(c, "cgroup", "cgroup", "/sys/fs/cgroup", &[]);
+        config::mount(c, "tmpfs", "tmpfs", "/run", &[]);
+    }));
+    fs::copy(ctx.runtime(), container.bundle.rootfs("bin/rt")).unwrap();
+    let inner = ctx.bundle(|_| {});
+    fs::rename(inner.path(), container.bundle.rootfs("inner")).unwrap();
+    let output = container.run().ok();
+    assert_eq!(output.lines(), ["hello", "running", "0", "1"], "{output}");
+    nothing_in_cgroups(ctx, "inner");
+    Pass
+}
+
+fn nothing_in_cgroups(ctx: &Ctx, name: &str) {
+    assert_eq!(ctx.host(&["find", "/sys/fs/cgroup", "-name", &format!("rt-{name}")]).text(), "");
 }
