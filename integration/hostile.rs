@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::config;
 use crate::ctx::{Container, Ctx, Running, read};
+use crate::hierarchy::apart;
 use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
@@ -22,6 +23,9 @@ tests! {
         a_create_that_lost_its_cgroup_kills_nobody,
         control_groups_that_are_read_only_leave_nothing,
         a_procfs_of_another_pid_namespace_is_refused,
+        a_filesystem_that_hangs_holds_nothing_for_ever,
+        a_filesystem_that_lies_is_refused,
+        a_container_in_a_container,
     }
 }
 
@@ -228,4 +232,112 @@ fn damaged_records_are_named(ctx: &Ctx) -> Outcome {
         assert!(!ctx.state_root().join(&container.id).exists(), "{what}");
     }
     Pass
+}
+
+/// A filesystem of the prober's in a folder of the test's, which is there as long as the process is. Nothing if this machine has no FUSE.
+fn foreign(ctx: &Ctx, kind: &str) -> Option<(Running, String)> {
+    let folder = ctx.path(kind);
+    fs::create_dir(&folder).unwrap();
+    let server = ctx.command(&[&ctx.probe(), "fuse", &folder, kind]).spawn();
+    let is_over = || !Path::new(&format!("/proc/{}/exe", server.pid())).exists();
+    ctx.wait_until("the filesystem is mounted", || server.stdout_so_far() == "mounted\n" || is_over());
+    (server.stdout_so_far() == "mounted\n").then_some((server, folder))
+}
+
+/// Its requests are waited for without end, but not by whoever is killed.
+fn a_filesystem_that_hangs_holds_nothing_for_ever(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "no promise about filesystems that hang");
+    apart(
+        ctx,
+        || Ok(()),
+        |ctx| {
+            let Some((server, folder)) = foreign(ctx, "hangs") else { return Skip("there is no FUSE here".to_owned()) };
+            // The bundle: nothing is begun yet, and a signal ends it.
+            let create = ctx.rt_command(&["create", "--bundle", &folder, "hangs-bundle"]).spawn();
+            std::thread::sleep(Duration::from_millis(300));
+            ctx.host(&["kill", "-TERM", &create.pid()]).ok();
+            assert!(create.wait().code != 0);
+            assert!(!ctx.state_root().join("hangs-bundle").exists());
+            // The root filesystem, and what is bound from it: whatever waits for it ends with delete --force.
+            for is_root in [true, false] {
+                let container = ctx.container(ctx.bundle(|c| match is_root {
+                    true => c["root"]["path"] = json!(folder),
+                    false => config::mount(c, "bind", &format!("{folder}/file"), "/data", &["bind"]),
+                }));
+                let create = ctx.rt_command(&["create", "--bundle", container.bundle.path(), &container.id]).spawn();
+                std::thread::sleep(Duration::from_millis(500));
+                let began = Instant::now();
+                ctx.rt(&["delete", "--force", &container.id]).ok();
+                assert!(began.elapsed() < Duration::from_secs(12), "{:?}", began.elapsed());
+                ctx.host(&["kill", "-KILL", &create.pid()]);
+                assert!(create.wait().code != 0);
+                ctx.rt(&["delete", "--force", &container.id]).ok();
+                assert!(!ctx.state_root().join(&container.id).exists());
+                let groups = ctx.host(&["find", "/sys/fs/cgroup", "-name", &format!("*{}*", container.id)]);
+                assert_eq!(groups.text(), "");
+            }
+            drop(server);
+            Pass
+        },
+    )
+}
+
+/// Every file has four exabytes of spaces, by its size and by what is read.
+fn a_filesystem_that_lies_is_refused(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "no promise about filesystems that lie");
+    apart(
+        ctx,
+        || Ok(()),
+        |ctx| {
+            let Some((server, folder)) = foreign(ctx, "lies") else { return Skip("there is no FUSE here".to_owned()) };
+            let create = ctx.rt_command(&["create", "--bundle", &folder, "lies"]).after("ulimit -v 1000000").run();
+            create.exits(1).refused("config.json");
+            assert!(!ctx.state_root().join("lies").exists());
+            let container = ctx.container(ctx.bundle(|c| c["root"]["path"] = json!(folder)));
+            container.run_command(&[]).run().exits(1);
+            assert!(!ctx.state_root().join(&container.id).exists());
+            drop(server);
+            Pass
+        },
+    )
+}
+
+/// The runtime itself is the program of a container with all rights, and a cgroup namespace and control groups that it may write.
+fn a_container_in_a_container(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others need more than a binary");
+    let script = "cd /inner; rt run --detach inner < /dev/null > /dev/null && rt exec inner echo hello && rt pause inner && rt resume inner
+                  rt update --pids-limit 9 inner; rt state inner | grep -o running; rt delete --force inner; echo $?; rt list | wc -l";
+    let container = ctx.container(ctx.bundle(|c| {
+        config::shell(c, script);
+        config::namespace(c, "cgroup", None);
+        let all: Vec<String> = ctx.rt(&["features"]).ok().json()["linux"]["capabilities"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect();
+        for set in ["bounding", "effective", "permitted"] {
+            c["process"]["capabilities"][set] = json!(all);
+        }
+        c["linux"]["maskedPaths"] = json!([]);
+        c["linux"]["readonlyPaths"] = json!([]);
+        c["linux"]["resources"] = json!({ "devices": [{ "allow": true, "access": "rwm" }] });
+        for at in ["/sys", "/sys/fs/cgroup"] {
+            config::without_mount(c, at);
+        }
+        config::mount(c, "sysfs", "sysfs", "/sys", &[]);
+        config::mount(c, "cgroup", "cgroup", "/sys/fs/cgroup", &[]);
+        config::mount(c, "tmpfs", "tmpfs", "/run", &[]);
+    }));
+    fs::copy(ctx.runtime(), container.bundle.rootfs("bin/rt")).unwrap();
+    let inner = ctx.bundle(|_| {});
+    fs::rename(inner.path(), container.bundle.rootfs("inner")).unwrap();
+    let output = container.run().ok();
+    assert_eq!(output.lines(), ["hello", "running", "0", "1"], "{output}");
+    nothing_in_cgroups(ctx, "inner");
+    Pass
+}
+
+fn nothing_in_cgroups(ctx: &Ctx, name: &str) {
+    assert_eq!(ctx.host(&["find", "/sys/fs/cgroup", "-name", &format!("rt-{name}")]).text(), "");
 }

@@ -11,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/fuse.h>
 #include <linux/seccomp.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -177,6 +179,72 @@ static void do_leaderless(void) {
 	pthread_t thread;
 	if (pthread_create(&thread, NULL, wait_for_ever, NULL)) die("pthread_create");
 	syscall(SYS_exit, 0);
+}
+
+static struct fuse_attr attributes(uint64_t node) {
+	struct fuse_attr attr = {.ino = node, .nlink = 1, .blksize = 4096, .mode = node == 1 ? S_IFDIR | 0755 : S_IFREG | 0644};
+	if (node != 1) attr.size = 1ull << 62;
+	return attr;
+}
+
+/* fuse DIRECTORY hangs|lies: mounts a filesystem that reads no request, or in which every name is an endless file that says it has a size. */
+static void do_fuse(const char *directory, int lies) {
+	int fd = open("/dev/fuse", O_RDWR);
+	char options[128];
+	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd);
+	if (fd < 0 || mount("rt-probe", directory, "fuse", 0, options)) die("fuse");
+	puts("mounted");
+	fflush(stdout);
+	static char in[1 << 18];
+	static struct {
+		struct fuse_out_header header;
+		union {
+			struct fuse_init_out init;
+			struct fuse_attr_out attr;
+			struct fuse_entry_out entry;
+			struct fuse_open_out open;
+			char data[1 << 17];
+		};
+	} out;
+	for (;;) {
+		if (read(fd, in, sizeof in) < 0) die("read");
+		struct fuse_in_header *request = (void *)in;
+		size_t length = 0;
+		memset(&out, 0, sizeof out);
+		out.header.unique = request->unique;
+		switch (request->opcode) {
+		case FUSE_INIT:
+			out.init = (struct fuse_init_out){.major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION, .max_write = 4096};
+			length = sizeof out.init;
+			break;
+		case FUSE_GETATTR:
+			out.attr.attr = attributes(request->nodeid);
+			length = sizeof out.attr;
+			break;
+		case FUSE_FORGET:
+		case FUSE_BATCH_FORGET:
+		case FUSE_INTERRUPT:
+			continue;
+		case FUSE_LOOKUP:
+			out.entry = (struct fuse_entry_out){.nodeid = 2, .attr = attributes(2)};
+			length = sizeof out.entry;
+			break;
+		case FUSE_OPEN:
+		case FUSE_OPENDIR:
+			length = sizeof out.open;
+			break;
+		case FUSE_READ:
+			length = ((struct fuse_read_in *)(request + 1))->size;
+			memset(out.data, ' ', length);
+			break;
+		default:
+			out.header.error = request->opcode == FUSE_READDIR || request->opcode == FUSE_RELEASE ? 0 : -ENOSYS;
+		}
+		out.header.len = sizeof out.header + length;
+		if (write(fd, &out, out.header.len) < 0 && errno != ENOENT) die("write");
+		/* What it has read and not answered would be waited for by the killed, too. */
+		while (!lies) pause();
+	}
 }
 
 /* subreaper COMMAND...: adopts the orphans of a command without ever waiting for them; they stay zombies. */
@@ -364,6 +432,7 @@ int main(int argc, char **argv) {
 	if (!strcmp(verb, "recvtty") && argc > 2) return do_recvtty(argv[2]);
 	if (!strcmp(verb, "pty") && argc > 2) return do_pty(argv + 2);
 	if (!strcmp(verb, "deaf") && argc > 2) do_deaf(argv[2]);
+	if (!strcmp(verb, "fuse") && argc > 3) do_fuse(argv[2], !strcmp(argv[3], "lies"));
 	if (!strcmp(verb, "leaderless")) do_leaderless();
 	if (!strcmp(verb, "subreaper") && argc > 2) return do_subreaper(argv + 2);
 	if (!strcmp(verb, "notify") && argc > 4) return do_notify(argv[2], atoi(argv[3]), atoi(argv[4]), argc > 5 ? atoi(argv[5]) : 1);
