@@ -76,6 +76,20 @@ impl Cgroup {
         dir.is_some_and(|dir| dir.read_if_present("pids.max").is_ok_and(|limit| limit.is_some_and(|limit| limit.trim() == "0")))
     }
 
+    /// The limit on processes, if more are in it than that. With `only_v1` version 2 is not looked at, where the kernel did.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn passed_pids_limit(&self, only_v1: bool) -> Result<Option<u64>, Failure> {
+        let Some(dir) = self.v1("pids").or_else(|| self.v2().filter(|_| !only_v1)) else { return Ok(None) };
+        let number = |file: &str| -> Result<Option<u64>, Failure> {
+            let text = dir.read_if_present(file).doing(|| "compare the processes with their limit")?;
+            Ok(text.and_then(|text| text.trim().parse().ok()))
+        };
+        let Some(limit) = number("pids.max")? else { return Ok(None) };
+        Ok(number("pids.current")?.filter(|current| *current > limit).map(|_| limit))
+    }
+
     /// Moves a process into the version 2 directory, if there is one.
     ///
     /// # Errors

@@ -203,6 +203,7 @@ impl Walk<'_> {
             LauncherStep::MakeResctrl(plan) => resctrl::group::make(plan),
             LauncherStep::JoinResctrl { tasks } => Ok(resctrl::group::join(tasks, self.pid()?)?),
             LauncherStep::JoinCgroup => self.join_cgroup(),
+            LauncherStep::CheckPids => self.check_pids(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),
             LauncherStep::RecordHooks => self.record_that_hooks_begin(),

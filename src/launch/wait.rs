@@ -16,8 +16,8 @@ use crate::process::rlimits::{self, RlimitStep};
 use crate::process::{ProcessStep, program};
 use crate::procfs::ProcFs;
 use crate::seccomp::{self, Bpf};
-use crate::sys::process::{self, Limit};
-use crate::sys::{fs, signal};
+use crate::sys::process::{self, Image, Limit};
+use crate::sys::{fs, heap, signal};
 
 use super::init::clean_signals;
 
@@ -97,11 +97,16 @@ pub fn written_down(plan: &Plan, index: usize, program: &std::path::Path, env: &
     Some(written)
 }
 
+/// Up to this size, in bytes, what was written down is read before the wait: it costs two pages, and `start` does not have to wait for it.
+const SMALL: usize = 16 * 1024;
+
 /// Waits, does what was written down, and becomes the program. The descriptors are those of the fifo and of procfs.
 pub fn go_on(written: &[u8], [fifo, procfs]: [OwnedFd; 2]) -> ! {
     let procfs = ProcFs::from(procfs);
+    let ready = (written.len() <= SMALL).then(|| Ready::read(written));
+    heap::give_stack_back();
     if let Ok(fifo) = await_start(&fifo, &procfs) {
-        let failure = match finish(written, &procfs) {
+        let failure = match ready.unwrap_or_else(|| Ready::read(written)).and_then(|ready| ready.finish(&procfs)) {
             Ok(never) => match never {},
             Err(failure) => failure.shortened(),
         };
@@ -126,27 +131,41 @@ pub fn await_start(fifo: &OwnedFd, procfs: &ProcFs) -> Result<OwnedFd, Failure> 
     Ok(opened)
 }
 
-fn finish(written: &[u8], procfs: &ProcFs) -> Result<Infallible, Failure> {
-    let unreadable = || Failure::because("what init wrote down for itself cannot be read");
-    let (length, written) = written.split_first_chunk().ok_or_else(unreadable)?;
-    let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
-    let (text, filter) = written.split_at_checked(length).ok_or_else(unreadable)?;
-    let rest: Rest = serde_json::from_slice(text).map_err(|_| unreadable())?;
-    let filter = Bpf::from_bytes(filter.to_vec()).ok_or_else(unreadable)?;
-    // Before a filter is loaded: it may be too late for memory then.
-    let image = program::prepare(&rest.program, &rest.args, &rest.env)?;
-    for (at, todo) in rest.steps.iter().enumerate() {
-        let done = match &todo.step {
-            Step::Lsm(step) => lsm::attr::write(step, procfs),
-            Step::SetLimit { resource, limit } => {
-                rlimits::apply(&RlimitStep { name: "a limit", resource: *resource, limit: *limit })
-            }
-            Step::CleanSignals => clean_signals(),
-            Step::Seccomp => seccomp::load(&filter, rest.flags, false).map(drop).map_err(Failure::from),
-            Step::Execute => program::execute(&image).map(|never| match never {}),
-        };
-        let place = Place { role: Role::Init, step: rest.first + at, of: rest.of };
-        done.map_err(|failure| failure.doing(&todo.doing).origin(&todo.origin).at(place))?;
+/// What was written down, as it is needed.
+struct Ready {
+    rest: Rest,
+    filter: Bpf,
+    image: Image,
+}
+
+impl Ready {
+    fn read(written: &[u8]) -> Result<Self, Failure> {
+        let unreadable = || Failure::because("what init wrote down for itself cannot be read");
+        let (length, written) = written.split_first_chunk().ok_or_else(unreadable)?;
+        let length = usize::try_from(u32::from_ne_bytes(*length)).unwrap_or(usize::MAX);
+        let (text, filter) = written.split_at_checked(length).ok_or_else(unreadable)?;
+        let rest: Rest = serde_json::from_slice(text).map_err(|_| unreadable())?;
+        let filter = Bpf::from_bytes(filter.to_vec()).ok_or_else(unreadable)?;
+        // Before a filter is loaded: it may be too late for memory then.
+        let image = program::prepare(&rest.program, &rest.args, &rest.env)?;
+        Ok(Self { rest, filter, image })
     }
-    Err(Failure::because("the list of steps ends without a program"))
+
+    fn finish(&self, procfs: &ProcFs) -> Result<Infallible, Failure> {
+        let Self { rest, filter, image } = self;
+        for (at, todo) in rest.steps.iter().enumerate() {
+            let done = match &todo.step {
+                Step::Lsm(step) => lsm::attr::write(step, procfs),
+                Step::SetLimit { resource, limit } => {
+                    rlimits::apply(&RlimitStep { name: "a limit", resource: *resource, limit: *limit })
+                }
+                Step::CleanSignals => clean_signals(),
+                Step::Seccomp => seccomp::load(filter, rest.flags, false).map(drop).map_err(Failure::from),
+                Step::Execute => program::execute(image).map(|never| match never {}),
+            };
+            let place = Place { role: Role::Init, step: rest.first + at, of: rest.of };
+            done.map_err(|failure| failure.doing(&todo.doing).origin(&todo.origin).at(place))?;
+        }
+        Err(Failure::because("the list of steps ends without a program"))
+    }
 }

@@ -141,7 +141,12 @@ fn exec_launcher(
     if process.terminal {
         steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
     }
-    steps.extend(closing(request, false, pidfd));
+    let mut end = closing(request, false, pidfd);
+    if direct && (birth.cgroups.v1 || birth.cgroups.v2) {
+        // Init says that it is ready; it is in its groups by then.
+        end.insert(1, container(LauncherStep::CheckPids));
+    }
+    steps.extend(end);
     steps
 }
 

@@ -138,6 +138,8 @@ pub enum LauncherStep {
     },
     /// Puts the child into its control group of version 2, unless it was born there.
     JoinCgroup,
+    /// Refuses a process that the container has no room for: the kernel does so only where it is born in its control group.
+    CheckPids,
     /// Says something to the child.
     Tell(ToInit),
     /// Waits for init to say this.
@@ -270,6 +272,7 @@ impl fmt::Display for LauncherStep {
             Self::MakeResctrl(plan) => write!(f, "{plan}"),
             Self::JoinResctrl { tasks } => write!(f, "move the child into resctrl group {}", tasks.display()),
             Self::JoinCgroup => write!(f, "move the child into its control group, unless it is there"),
+            Self::CheckPids => write!(f, "compare the processes with their limit, unless the kernel did"),
             Self::Tell(message) => write!(f, "say {message}"),
             Self::Await(message) => write!(f, "wait for {message}"),
             Self::RecordHooks => write!(f, "record that hooks begin"),

@@ -400,7 +400,7 @@ pub fn start_over(message: &[u8], fds: [BorrowedFd<'_>; 2], go_on: fn(&[u8], [Ow
 const STACK: usize = 256 * 1024;
 
 /// Gives the pages back on which the stack was deeper before.
-fn give_stack_back() {
+pub fn give_stack_back() {
     let here = 0_u8;
     // The page that this frame begins on and the next one, for the call itself, stay.
     let end = ((&raw const here).addr() & !(PAGE - 1)) - PAGE;

@@ -117,6 +117,15 @@ impl Walk<'_> {
         self.launch.cgroup.as_ref().map_or(Ok(None), |cgroup| cgroup.v2_of(pid))
     }
 
+    /// Who is moved into a group is not held against its limit (cgroup-v2.rst, "PID"), but exec has to keep to it.
+    pub(super) fn check_pids(&self) -> Result<(), Failure> {
+        let Some(cgroup) = &self.launch.cgroup else { return Ok(()) };
+        match cgroup.passed_pids_limit(self.born_in_cgroup)? {
+            Some(limit) => Err(Failure::because(format!("the container's pids limit of {limit} is reached"))),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn join_cgroup(&self) -> Result<(), Failure> {
         let Some(cgroup) = &self.launch.cgroup else { return Ok(()) };
         let pid = self.pid()?;
