@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
 
+use crate::cgroups::Version;
 use crate::criu::client::{Criu, Setting};
 use crate::criu::facts;
-use crate::criu::flags;
+use crate::criu::flags::{self, Needed};
 use crate::criu::images::{self, Folder};
 use crate::criu::message::{CgroupMode, Kind, NetworkLock, Options, Switch};
 use crate::criu::plan::{self, DumpFlags, DumpRecord};
@@ -16,7 +17,7 @@ use crate::host::Host;
 use crate::plan::Findings;
 use crate::process::capabilities::CHECKPOINT_RESTORE;
 use crate::rootfs::hot;
-use crate::state::{Container, Status};
+use crate::state::{Container, Record, Status};
 use crate::sys::{At, fs, signal};
 
 use super::{Globals, delete, parse_id};
@@ -124,7 +125,9 @@ fn dump(args: &Args, container: &Container, globals: &Globals) -> Result<(), Err
     }
     let work = work_folder(args.work_path.as_deref(), &images)?;
     work.clear([plan::DUMP_LOG, plan::DUMP_STATS])?;
-    criu.check((args.pre_dump || args.parent_path.is_some(), args.lazy_pages), &work)?;
+    if let Some(text) = criu.check(args.needed(record), &work)? {
+        globals.log.warning(&text);
+    }
     for pid in facts::not_descendants(init.pid, &container.cgroup()?.processes()?)? {
         let text = "was started by exec and is not saved: CRIU saves the first process and its descendants";
         globals.log.warning(&format!("checkpoint {}: process {pid} {text}", args.id));
@@ -150,6 +153,17 @@ fn talk(criu: &Criu, kind: Kind, options: &Options, setting: &Setting<'_>, statu
 }
 
 impl Args {
+    fn needed(&self, record: &Record) -> Needed {
+        let directories = &record.cgroup.directories;
+        Needed {
+            memory_changes: self.pre_dump || self.parent_path.is_some(),
+            lazy_pages: self.lazy_pages,
+            network_lock: self.network_lock,
+            cgroup_mode: self.manage_cgroups_mode,
+            cgroup_v2: directories.iter().any(|recorded| recorded.place.version == Version::V2),
+        }
+    }
+
     fn flags(&self) -> DumpFlags {
         let switches = [
             (self.leave_running, Switch::LeaveRunning),

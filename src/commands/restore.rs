@@ -7,7 +7,7 @@ use clap::Args as ClapArgs;
 use crate::cgroups;
 use crate::criu::client::Criu;
 use crate::criu::facts;
-use crate::criu::flags;
+use crate::criu::flags::{self, Needed};
 use crate::criu::images::{self, Folder};
 use crate::criu::message::{CgroupMode, NetworkLock, Options, Switch};
 use crate::criu::plan::{self, RestoreFacts, RestoreFlags};
@@ -153,7 +153,16 @@ fn plan(args: &Args, globals: &Globals) -> Result<Planned, Error> {
     checkpoint::may_use_criu()?;
     work.clear([plan::RESTORE_LOG, plan::RESTORE_STATS])?;
     let criu = Criu::find()?;
-    criu.check((false, args.lazy_pages), &work)?;
+    let needed = Needed {
+        memory_changes: false,
+        lazy_pages: args.lazy_pages,
+        network_lock: args.network_lock,
+        cgroup_mode: args.manage_cgroups_mode,
+        cgroup_v2: prepared.plan.cgroup.v2().is_some(),
+    };
+    if let Some(text) = criu.check(needed, &work)? {
+        globals.log.warning(&text);
+    }
     let opened = Opened::new(&prepared.plan)?;
     let (network, pid) = opened.namespace_numbers();
     let config_file = facts::existing_config_file(&prepared.spec.annotations);

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::flags::Needed;
 use super::images::Folder;
 use super::message::{self, Kind, Options, Response};
-use super::plan::OLDEST;
 use crate::child::Child;
 use crate::error::{Doing, Failure};
 use crate::process::program;
@@ -80,28 +80,23 @@ impl Criu {
         Ok(Self { path: found.map_err(|failure| failure.hint(hint))? })
     }
 
-    /// Asks for the version, and whether the features are there that are `needed` (tracking of memory, late loading).
+    /// Asks for the version, and whether what is `needed` is there; what this version leaves out, if anything.
     ///
     /// # Errors
     /// If CRIU is too old, or a feature is missing.
-    pub fn check(&self, needed: (bool, bool), folder: &Folder) -> Result<(), Failure> {
+    pub fn check(&self, needed: Needed, folder: &Folder) -> Result<Option<String>, Failure> {
         let version = self.ask(&message::request(Kind::Version, None), Kind::Version, folder)?.version;
-        if (version.0, version.1) < OLDEST {
-            let text =
-                format!("version {}.{}.{} is too old; expected {}.{}", version.0, version.1, version.2, OLDEST.0, OLDEST.1);
-            return Err(Failure::because(text).doing(self.path.display()));
-        }
-        if needed == (false, false) {
-            return Ok(());
+        let warning = needed.judge(version).map_err(|text| Failure::because(text).doing(self.path.display()))?;
+        if !needed.memory_changes && !needed.lazy_pages {
+            return Ok(warning);
         }
         let features = self.ask(&message::feature_request(), Kind::FeatureCheck, folder)?.features;
-        let missing = [
-            (needed.0 && !features.0, "track changes of memory (CONFIG_MEM_SOFT_DIRTY), which --pre-dump and --parent-path need"),
-            (needed.1 && !features.1, "load memory late (userfaultfd), which --lazy-pages needs"),
-        ];
+        let changes = "track changes of memory (CONFIG_MEM_SOFT_DIRTY), which --pre-dump and --parent-path need";
+        let late = "load memory late (userfaultfd), which --lazy-pages needs";
+        let missing = [(needed.memory_changes && !features.0, changes), (needed.lazy_pages && !features.1, late)];
         match missing.into_iter().find(|(missing, _)| *missing) {
             Some((_, what)) => Err(Failure::because(format!("this kernel, or this CRIU, cannot {what}"))),
-            None => Ok(()),
+            None => Ok(warning),
         }
     }
 

@@ -12,8 +12,6 @@ use crate::rootfs::steps::{MountKind, MountStep};
 use crate::rootfs::{InRoot, RootfsStep};
 use crate::spec::{Field, Namespace, StringMap};
 
-/// The oldest CRIU that notifies of everything that is waited for: 3.15.
-pub const OLDEST: (i32, i32) = (3, 15);
 /// The annotation with a configuration file of CRIU's, whose options win.
 pub const ANNOTATION: &str = "org.criu.config";
 /// Where configuration files of CRIU's for containers are looked for; the first one that exists is taken.
