@@ -75,6 +75,7 @@ mod runner;
 mod seccomp;
 mod security;
 mod stress;
+mod subgroups;
 mod subtree;
 mod supersets;
 mod systemd;
@@ -128,6 +129,7 @@ const ALL: &[&[runner::Test]] = &[
     hostile::TESTS,
     crash::TESTS,
     stress::TESTS,
+    subgroups::TESTS,
     systemd::TESTS,
     subtree::TESTS,
     unified::TESTS,

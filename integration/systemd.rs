@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::ctx::{Container, Ctx, read};
 use crate::runner::Outcome::{self, Pass, Skip};
+use crate::subgroups::{DELEGATED, SUBGROUP};
 
 tests! {
     Both {
@@ -24,6 +25,7 @@ tests! {
         a_scope_in_use_is_left_alone,
         a_failed_create_leaves_no_scope,
         exec_runs_in_the_scope,
+        a_group_below_the_scope_is_the_container_s,
         cycles_leave_nothing,
     }
     Root {
@@ -234,6 +236,39 @@ fn exec_runs_in_the_scope(ctx: &Ctx) -> Outcome {
     container.start().ok();
     let group = container.sh("cat /proc/self/cgroup");
     assert!(group.ends_with(&unit(&container)), "{group}");
+    Pass
+}
+
+/// The scope is systemd's, and what is below it the container's.
+fn a_group_below_the_scope_is_the_container_s(ctx: &Ctx) -> Outcome {
+    needs_systemd!(ctx);
+    for (delegated, below) in [("", "inner"), ("payload", "inner/payload")] {
+        let container = create(ctx, |c| {
+            config::namespace(c, "cgroup", None);
+            c["annotations"] = json!({ SUBGROUP: "inner", DELEGATED: delegated });
+            c["linux"]["resources"] = json!({ "pids": { "limit": 50 }, "memory": { "limit": 67_108_864 } });
+        });
+        container.start().ok();
+        let (unit, folder) = (unit(&container), folder(&container));
+        assert!(folder.ends_with(format!("{unit}/{below}")), "{folder:?}");
+        let scope = folder.ancestors().find(|above| above.ends_with(&unit)).unwrap().to_path_buf();
+        let inside = format!("0::{}", &format!("/{below}")["/inner".len()..]);
+        let expected = if delegated.is_empty() { "0::/" } else { inside.as_str() };
+        assert_eq!(container.sh("cat /proc/self/cgroup"), expected);
+        let limits = || {
+            ["", "inner"]
+                .map(|group| ["memory.max", "pids.max"].map(|file| read(&scope.join(group).join(file)).trim().to_owned()))
+        };
+        assert_eq!(limits(), [["67108864", "50"]; 2]);
+        let counted: Value = ctx.rt(&["events", "--stats", &container.id]).ok().json();
+        assert!(counted["data"]["memory"]["usage"]["usage"].as_u64().unwrap() > 0, "{counted}");
+        ctx.rt(&["update", "--pids-limit", "23", &container.id]).ok();
+        assert_eq!(limits(), [["67108864", "23"]; 2]);
+        ctx.rt(&["pause", &container.id]).ok();
+        ctx.rt(&["resume", &container.id]).ok();
+        ctx.rt(&["delete", "--force", &container.id]).ok();
+        assert_eq!((units(ctx, &container.id), scope.exists()), (Vec::new(), false));
+    }
     Pass
 }
 

@@ -40,6 +40,8 @@ fn planned(facts: &Facts, name: &str, json: &str) -> CgroupPlan {
         facts,
         privileged: true,
         owner: None,
+        subgroup: None,
+        delegated: None,
     };
     let plan = plan(&input, &mut findings);
     assert_eq!(findings.problems, []);
@@ -475,8 +477,17 @@ fn delegated() {
 fn delegated_box(facts: &Facts, cgroups_path: Option<&str>) -> (Box, usize) {
     let resources: Resources =
         serde_json::from_str(r#"{"memory":{"limit":67108864},"pids":{"limit":50},"devices":[{"allow":false}]}"#).unwrap();
-    let input =
-        Input { id: "mine", cgroups_path, resources: Some(&resources), devices: &[], facts, privileged: false, owner: None };
+    let input = Input {
+        id: "mine",
+        cgroups_path,
+        resources: Some(&resources),
+        devices: &[],
+        facts,
+        privileged: false,
+        owner: None,
+        subgroup: None,
+        delegated: None,
+    };
     let mut findings = Findings::default();
     let plan = plan(&input, &mut findings);
     assert_eq!(findings.problems, []);

@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rt::cgroups::systemd::Systemd;
 use rt::cgroups::{CgroupRecord, Facts, Place, Recorded, Version};
 use rt::host::Host;
 use rt::host::subordinate::Subordinate;
@@ -32,6 +33,8 @@ enum On {
     Subordinate,
     /// Root, version 1 beside a version 2 tree.
     Hybrid,
+    /// Root, with systemd for the control groups.
+    Systemd,
     /// Root, with every security module and Intel RDT.
     Equipped,
 }
@@ -46,6 +49,10 @@ impl On {
                 Host { subordinate: Some(Subordinate { uids: range.clone(), gids: range }), ..Host::fixture_rootless() }
             }
             Self::Equipped => Host { apparmor: true, selinux: true, resctrl: Some("/sys/fs/resctrl".into()), ..Host::fixture() },
+            Self::Systemd => {
+                let host = Host::fixture();
+                Host { cgroups: Facts { systemd: Some(Systemd::fixture()), ..host.cgroups }, ..host }
+            }
             Self::Hybrid => Host { cgroups: Facts::hybrid_fixture(), ..Host::fixture() },
         }
     }
@@ -57,6 +64,8 @@ const PLANS: &[(&str, &str, On)] = &[
     // What has no user namespace and gets one.
     ("automatic", "engine", On::Subordinate),
     ("automatic-of-one-id", "minimal", On::User),
+    ("delegated", "delegated", On::Root),
+    ("delegated-by-systemd", "delegated", On::Systemd),
     ("engine", "engine", On::Root),
     ("engine-hybrid", "engine", On::Hybrid),
     ("hooks", "hooks", On::Root),
@@ -96,7 +105,8 @@ fn plan(spec: &Spec, on: On, start: StartSignal) -> (Plan, Findings) {
     let mut findings = Findings::default();
     // As every command does that makes a container.
     let changed = automatic::user_namespace(spec, &on.host(), &mut findings);
-    let plan = build::create(changed.as_ref().unwrap_or(spec), &request(spec, start), &on.host(), &mut findings);
+    let request = Request { systemd_cgroup: on == On::Systemd, ..request(spec, start) };
+    let plan = build::create(changed.as_ref().unwrap_or(spec), &request, &on.host(), &mut findings);
     (plan, findings)
 }
 
@@ -240,7 +250,7 @@ fn record(spec: &Spec, created: &Plan) -> Record {
         created: "2024-01-01T00:00:00Z".to_owned(),
         owner: 0,
         annotations: spec.annotations.clone(),
-        cgroup: CgroupRecord { directories, unit: None },
+        cgroup: CgroupRecord { directories, ..CgroupRecord::default() },
         device_rules: Vec::new(),
         devices: Vec::new(),
         maker: None,

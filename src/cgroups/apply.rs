@@ -53,6 +53,8 @@ impl Cgroup {
             Step::DeviceList { place, lines } => write_lines(self.at(*place)?, lines),
             Step::DeviceProgram { place, instructions, .. } => device_program(self.at(*place)?, instructions),
             Step::Delegate { place, uid } => delegate(self.at(*place)?, *uid),
+            Step::Account { place, controllers } => account(&self.record.directories[*place].place, controllers),
+            Step::MakeChild { place, name, owner } => make_child(self.at(*place)?, name, *owner),
         })
     }
 
@@ -189,6 +191,21 @@ pub(super) fn check_uninhabited(dir: &Dir, line: &str) -> CallResult<()> {
         return Ok(());
     }
     Err(CallError::new("write", format!("{:?}, {line:?}", dir.path().join(SUBTREE_CONTROL)), libc::EBUSY))
+}
+
+/// Whatever of these the directory above has, and may pass on.
+fn account(place: &Place, controllers: &[String]) -> CallResult<()> {
+    let above = Dir::mount(&place.mount)?.below(place.path.parent().unwrap_or(Path::new("")))?;
+    let offered = above.read("cgroup.controllers")?;
+    let wanted: Vec<String> =
+        controllers.iter().filter(|name| offered.split_whitespace().any(|word| word == *name)).cloned().collect();
+    enable_in(&above, &wanted, &[])
+}
+
+fn make_child(dir: &Dir, name: &str, owner: Option<u32>) -> CallResult<()> {
+    super::dir::make(&dir.path().join(name))?;
+    let child = dir.below(Path::new(name))?;
+    owner.map_or(Ok(()), |uid| delegate(&child, uid))
 }
 
 fn check_memory(dir: &Dir, limit: u64, planned: &Planned<Step>) -> Result<(), Failure> {

@@ -100,6 +100,16 @@ impl Cgroup {
         dir.write("cgroup.procs", &pid.to_string()).doing(|| format!("move process {pid} into cgroup {path}"))
     }
 
+    /// Moves a process into the directory that the container's program manages, if there is one.
+    ///
+    /// # Errors
+    /// The kernel's; `ESRCH` if the process is gone.
+    pub fn join_delegated(&self, pid: i32) -> Result<(), Failure> {
+        let (Some(dir), Some(name)) = (self.v2(), &self.record.delegated) else { return Ok(()) };
+        let moved = dir.below(Path::new(name)).and_then(|child| child.write("cgroup.procs", &pid.to_string()));
+        moved.doing(|| format!("move process {pid} into cgroup {}/{name}", dir.path().display()))
+    }
+
     /// Moves a process, with its threads, into every directory.
     ///
     /// # Errors
@@ -129,6 +139,18 @@ impl Cgroup {
         let mut pids = BTreeSet::new();
         if let Some(dir) = self.census() {
             collect(dir, &mut pids).doing(|| "list the container's processes")?;
+        }
+        Ok(pids.into_iter().collect())
+    }
+
+    /// The processes in the version 2 directory itself.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn own_processes(&self) -> Result<Vec<i32>, Failure> {
+        let mut pids = BTreeSet::new();
+        if let Some(dir) = self.v2() {
+            members(dir, &mut pids).doing(|| "list the container's processes")?;
         }
         Ok(pids.into_iter().collect())
     }
@@ -176,7 +198,7 @@ impl Cgroup {
             Err(Failure::because(format!("{place} does not exist")).doing(doing()))
         };
         let directories = self.record.directories.iter().map(choose).collect::<Result<Vec<Recorded>, Failure>>()?;
-        Self::open(&CgroupRecord { directories, unit: None })
+        Self::open(&CgroupRecord { directories, unit: None, delegated: None })
     }
 
     fn check(&self, choice: &Choice<'_>) -> Result<(), Failure> {

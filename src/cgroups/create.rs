@@ -37,7 +37,8 @@ pub fn survey(plan: &CgroupPlan) -> Result<Survey, Failure> {
     };
     let found: CallResult<Vec<_>> = plan.places.iter().map(look).collect();
     let directories = found.doing(|| "look at the cgroup hierarchies")?;
-    Ok(Survey { record: CgroupRecord { directories, unit: plan.unit.as_ref().map(UnitPlan::record) } })
+    let (unit, delegated) = (plan.unit.as_ref().map(UnitPlan::record), plan.delegated.clone());
+    Ok(Survey { record: CgroupRecord { directories, unit, delegated } })
 }
 
 /// The levels of a place that do not exist, outermost first.
@@ -73,8 +74,11 @@ impl Survey {
     /// The kernel's, or if somebody else has made one since the survey: two containers in one cgroup would end with the first of
     /// them. Whatever was made up to then is in the record, and nothing of others any more.
     pub fn create(&mut self, mark: Option<&str>) -> Result<Cgroup, Failure> {
-        if self.record.unit.is_some() {
+        if let Some(unit) = &self.record.unit {
             // The unit is there by now.
+            for recorded in self.record.directories.iter().filter(|_| unit.subgroup.is_some()) {
+                dir::make(&recorded.place.directory()).doing(|| format!("make {}", recorded.place))?;
+            }
             let cgroup = Cgroup::open(&self.record)?;
             self.record.directories.iter().enumerate().for_each(|(index, recorded)| label(index, recorded, mark));
             return Ok(cgroup);

@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::steps::{CgroupRecord, Place, Recorded, Step, Tolerance, Version, Write};
 use super::systemd::UnitPlan;
 use crate::host::delegation::Delegation;
-use crate::plan::{Findings, Origin, Planned};
+use crate::plan::{Findings, Origin, Planned, annotations};
 use crate::spec::{Device, Field, Resources};
 
 /// What planning starts from.
@@ -31,6 +31,10 @@ pub struct Input<'a> {
     pub privileged: bool,
     /// The host's uid that shall own the version 2 directory (runtime-spec, "Cgroup ownership"), if it shall be given away.
     pub owner: Option<u32>,
+    /// With systemd, a directory below its scope that is the container's in place of the scope (`run.oci.systemd.subgroup`).
+    pub subgroup: Option<&'a str>,
+    /// A directory below the container's for the program, which manages it (`run.oci.delegate-cgroup`).
+    pub delegated: Option<&'a str>,
 }
 
 /// Everything that will be done about control groups.
@@ -43,6 +47,9 @@ pub struct CgroupPlan {
     /// The systemd unit that makes the directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitPlan>,
+    /// A directory below that of version 2, into which init is moved once it has its cgroup namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<String>,
 }
 
 impl CgroupPlan {
@@ -116,6 +123,10 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> CgroupPlan {
         Some(_) => Origin::Config(field),
         None => Origin::Default("cgroup path"),
     };
+    if input.subgroup.is_some() {
+        findings
+            .warning(annotations::field(annotations::SUBGROUP), "left out: systemd does not make the cgroup (--systemd-cgroup)");
+    }
     plan_places(input, places(input.facts, &want), true, &origin, findings)
 }
 
@@ -138,7 +149,8 @@ pub(super) fn plan_places(
         devices::unprivileged(&resources.devices, builder.findings);
     }
     builder.delegate(input.owner);
-    builder.finish(origin)
+    let delegated = input.delegated.filter(|name| builder.make_child(name, input.owner)).map(str::to_owned);
+    CgroupPlan { delegated, ..builder.finish(origin) }
 }
 
 /// Plans a change of the limits of an existing container; that of its devices is [`devices::plan_change`].
@@ -285,6 +297,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// A directory for the program. False where nothing is given away: the delegation of version 1 is not secure.
+    fn make_child(&mut self, name: &str, owner: Option<u32>) -> bool {
+        let field = annotations::field(annotations::DELEGATED);
+        let Some(place) = self.unified().filter(|_| self.is_pure()) else {
+            self.findings.warning(field, "left out: expected cgroup version 2 alone, with a directory that the caller can make");
+            return false;
+        };
+        self.push(Step::MakeChild { place, name: name.to_owned(), owner }, field);
+        true
+    }
+
     /// What to enable in the unified hierarchy: everything on a pure host, for the sake of accounting; on a hybrid one only
     /// what is needed, since enabling a controller there takes it away from version 1.
     fn enable(&self) -> Option<Planned<Step>> {
@@ -302,7 +325,7 @@ impl<'a> Builder<'a> {
     fn finish(self, origin: &Origin) -> CgroupPlan {
         let steps = self.enable().into_iter().chain(self.steps).collect();
         let places = self.places.into_iter().map(|place| Planned::new(place, origin.clone())).collect();
-        CgroupPlan { places, steps, unit: None }
+        CgroupPlan { places, steps, unit: None, delegated: None }
     }
 }
 
@@ -346,6 +369,8 @@ mod tests {
             facts: &facts,
             privileged: true,
             owner: None,
+            subgroup: None,
+            delegated: None,
         };
         let plan = plan(&input, &mut Findings::default());
         let paths: Vec<String> = plan.places.iter().map(|place| place.step.directory().display().to_string()).collect();

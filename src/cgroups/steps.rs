@@ -150,6 +150,22 @@ pub enum Step {
         /// The user as the host sees it.
         uid: u32,
     },
+    /// Version 2: make available in the directory what the one above it has, for the sake of accounting.
+    Account {
+        /// Index into the plan's places.
+        place: usize,
+        /// Those that are counted.
+        controllers: Vec<String>,
+    },
+    /// Version 2: make a directory below, which the container's program manages.
+    MakeChild {
+        /// Index into the plan's places.
+        place: usize,
+        /// Its name.
+        name: String,
+        /// Whose it shall be, as the host sees the user.
+        owner: Option<u32>,
+    },
 }
 
 impl Step {
@@ -178,6 +194,9 @@ impl fmt::Display for Step {
                 write!(f, "device program: {}", rules.join(", "))
             }
             Self::Delegate { uid, .. } => write!(f, "give the cgroup to uid {uid}"),
+            Self::Account { controllers, .. } => write!(f, "count by cgroup controllers {}", controllers.join(" ")),
+            Self::MakeChild { name, owner: None, .. } => write!(f, "make the cgroup {name} below it"),
+            Self::MakeChild { name, owner: Some(uid), .. } => write!(f, "make the cgroup {name} below it, for uid {uid}"),
         }
     }
 }
@@ -229,4 +248,14 @@ pub struct CgroupRecord {
     /// The systemd unit whose directory it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<UnitRecord>,
+    /// A directory below that of version 2 in which the container's processes are, unless its program has moved them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegated: Option<String>,
+}
+
+impl CgroupRecord {
+    /// The container's directory is not that of its unit, but one below.
+    pub fn is_below_unit(&self) -> bool {
+        self.unit.as_ref().is_some_and(|unit| unit.subgroup.is_some())
+    }
 }

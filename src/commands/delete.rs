@@ -228,10 +228,13 @@ fn groups_by_id(id: &ContainerId) -> Result<CgroupRecord, Failure> {
         facts: &facts,
         privileged,
         owner: None,
+        subgroup: None,
+        delegated: None,
     };
     let plan = cgroups::plan(&input, &mut Findings::default());
     let ours = |place: cgroups::Place| cgroups::Recorded { place, ours: true, parents: Vec::new() };
-    Ok(CgroupRecord { directories: plan.places.into_iter().map(|planned| ours(planned.step)).collect(), unit: None })
+    let directories = plan.places.into_iter().map(|planned| ours(planned.step)).collect();
+    Ok(CgroupRecord { directories, ..CgroupRecord::default() })
 }
 
 /// Who kills hundreds of busy processes has to get a CPU among them. Hooks are run as before.

@@ -203,6 +203,7 @@ impl Walk<'_> {
             LauncherStep::MakeResctrl(plan) => resctrl::group::make(plan),
             LauncherStep::JoinResctrl { tasks } => Ok(resctrl::group::join(tasks, self.pid()?)?),
             LauncherStep::JoinCgroup => self.join_cgroup(),
+            LauncherStep::JoinDelegated => self.join_delegated(),
             LauncherStep::CheckPids => self.check_pids(),
             LauncherStep::Tell(message) => self.tell(*message),
             LauncherStep::Await(message) => self.expect(message),
@@ -272,6 +273,10 @@ impl Walk<'_> {
     fn make_cgroups(&mut self) -> Result<(), Failure> {
         let Some(survey) = self.launch.survey.take() else { return Ok(()) };
         let cgroup = groups::make(survey, self.launch.record, self.launch.directory)?;
+        if self.launch.record.cgroup.is_below_unit() {
+            // Nobody may be in the scope itself when controllers are passed on from it.
+            cgroup.join_v2(self.pid()?)?;
+        }
         let warnings = cgroup.apply(&self.launch.plan.cgroup)?;
         self.launch.cgroup = Some(cgroup);
         warnings.iter().try_for_each(|warning| self.warn(&warning.to_string()))

@@ -5,6 +5,7 @@
 //!    | ------------- IdsMapped -----------> |   its ids mean something (new user namespace)
 //!    | ------------- DevicesMoved --------> |   its network devices are there: they may have kernel parameters
 //!    | ------------- CgroupJoined --------> |   it is in its control group of version 2; it may have a cgroup namespace
+//!    | <------------ Rooted --------------- |   its control group is the root of what it sees; it may be moved below
 //!    | <------------ RootfsBuilt ---------- |   the hooks of the runtime's side may look at the tree
 //!    | ------------- HooksDone -----------> |
 //!    | <------------ Terminal + fd -------- |   the master of its terminal
@@ -43,6 +44,8 @@ pub enum ToInit {
 /// What init and the bridge say to the launcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromInit {
+    /// Its cgroup namespace is as it stays.
+    Rooted,
     /// The rootfs is built; nothing has been entered.
     RootfsBuilt,
     /// The master of the terminal comes along.
@@ -71,6 +74,7 @@ impl fmt::Display for ToInit {
 impl fmt::Display for FromInit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Rooted => f.write_str("Rooted"),
             Self::RootfsBuilt => f.write_str("RootfsBuilt"),
             Self::Terminal => f.write_str("Terminal"),
             Self::Ready => f.write_str("Ready"),

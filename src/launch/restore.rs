@@ -12,7 +12,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use crate::cgroups;
+use crate::cgroups::{self, Cgroup};
 use crate::child::Child;
 use crate::criu::client::{Conversation, Criu, Notice, Setting};
 use crate::criu::facts;
@@ -113,7 +113,9 @@ pub fn run(restore: Restore<'_>) -> Result<Launched, Failure> {
     let mut side = HostSide { plan, log, directory, record, procfs, console, terminal: None, names };
     side.make_groups(survey, &conversation)?;
     options.cgroup_roots = cgroup_roots(&side.procfs, conversation.pid())?;
-    let response = conversation.carry_out(RequestKind::Restore, &options, work, Some(&signals), |notice| side.on_notice(notice));
+    let criu = conversation.pid();
+    let response =
+        conversation.carry_out(RequestKind::Restore, &options, work, Some(&signals), |notice| side.on_notice(notice, criu));
     if response.is_err() {
         // The failure is what is told.
         let _ = side.give_names_back();
@@ -152,6 +154,9 @@ impl HostSide<'_> {
             groups::start_unit(unit, pid, self.record, Some(self.directory))?;
         }
         let cgroup = groups::make(survey, self.record, Some(self.directory))?;
+        if self.record.cgroup.is_below_unit() {
+            cgroup.join_v2(pid)?;
+        }
         for warning in cgroup.apply(&self.plan.cgroup)? {
             self.log.warning(&warning.to_string());
         }
@@ -165,18 +170,29 @@ impl HostSide<'_> {
         Ok(())
     }
 
-    fn on_notice(&mut self, notice: Notice) -> Result<(), Failure> {
+    fn on_notice(&mut self, notice: Notice, criu: i32) -> Result<(), Failure> {
         match notice.moment.as_str() {
             "setup-namespaces" => self.set_namespaces_up(notice.pid),
             "orphan-pts-master" => self.take_terminal(notice.fd),
             "post-restore" => {
                 self.give_names_back()?;
                 self.check_readonly(notice.pid)?;
+                self.settle(criu)?;
                 // From here on the processes would outlive us.
                 self.record(notice.pid)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whoever was in the directory that the container's program manages is there again: to CRIU it was the root of all groups in the images.
+    fn settle(&self, criu: i32) -> Result<(), Failure> {
+        if self.record.cgroup.delegated.is_none() {
+            return Ok(());
+        }
+        let cgroup = Cgroup::open(&self.record.cgroup)?;
+        let pids = cgroup.own_processes()?;
+        pids.into_iter().filter(|pid| *pid != criu).try_for_each(|pid| cgroup.join_delegated(pid))
     }
 
     fn give_names_back(&self) -> Result<(), Failure> {

@@ -39,6 +39,11 @@ pub const SECCOMP_BPF: &str = "run.oci.seccomp_bpf_data";
 /// The mount option that carries `linux.mountLabel`.
 pub const MOUNT_CONTEXT: &str = "run.oci.mount_context_type";
 
+/// A directory below the scope of systemd's, which is the container's control group.
+pub const SUBGROUP: &str = "run.oci.systemd.subgroup";
+/// A directory below the container's control group, which the program manages.
+pub const DELEGATED: &str = "run.oci.delegate-cgroup";
+
 /// The family whose unknown members are worth a warning.
 const FAMILY: &str = "run.oci.";
 
@@ -57,15 +62,12 @@ pub const TABLE: &[(&str, Effect)] = &[
     (SECCOMP_FAIL_UNKNOWN, Effect::Honoured),
     (SECCOMP_BPF, Effect::Honoured),
     (MOUNT_CONTEXT, Effect::Honoured),
+    (SUBGROUP, Effect::Honoured),
+    (DELEGATED, Effect::Honoured),
     (
         "run.oci.seccomp.plugins",
         Effect::LeftOut("nothing is loaded into a static program; run.oci.seccomp.receiver names an agent"),
     ),
-    (
-        "run.oci.systemd.subgroup",
-        Effect::LeftOut("the container's processes are in the scope itself, there is no control group below it"),
-    ),
-    ("run.oci.delegate-cgroup", Effect::LeftOut("a container with a user and a cgroup namespace owns its control group anyway")),
     ("run.oci.systemd.force_cgroup_v1", Effect::LeftOut("a container sees the versions of control groups that the host has")),
     ("run.oci.handler", Effect::LeftOut(NO_HANDLER)),
     ("module.wasm.image", Effect::LeftOut(NO_HANDLER)),
@@ -109,7 +111,22 @@ pub fn check(annotations: &StringMap, findings: &mut Findings) {
             findings.problem(field(key), format!("{path:?}: expected an absolute path"));
         }
     }
+    for key in [SUBGROUP, DELEGATED] {
+        if let Some(name) = set(annotations, key).filter(|name| !is_directory_name(name)) {
+            findings.problem(field(key), format!("{name:?}: expected the name of a directory"));
+        }
+    }
     mount_context(annotations, findings);
+}
+
+/// One component of a path. The kernel refuses names with a line feed (`cgroup_mkdir` in kernel/cgroup/cgroup.c).
+fn is_directory_name(name: &str) -> bool {
+    !matches!(name, "." | "..") && name.len() <= 255 && !name.contains(['/', '\0', '\n'])
+}
+
+/// The directories below those that the config names or the driver makes: of the scope, of the container.
+pub fn cgroups(annotations: &StringMap) -> [Option<&str>; 2] {
+    [SUBGROUP, DELEGATED].map(|key| set(annotations, key).filter(|name| is_directory_name(name)))
 }
 
 /// The value of an annotation, unless it is empty.

@@ -65,6 +65,7 @@ pub fn create(spec: &Spec, request: &Request, host: &Host, findings: &mut Findin
         cgroup_origin: cgroup_origin(&cgroup),
         born_in_cgroup: cgroup.v2().is_some() && cgroup.unit.is_none(),
         unit: cgroup.unit.as_ref().map(|unit| unit.name.clone()),
+        delegates: cgroup.delegated.is_some(),
         rootfs: &rootfs,
         process,
         oom_score,
@@ -183,11 +184,16 @@ fn cgroup(
         if linux.resources.is_some() {
             findings.warning(Field::new("linux.resources"), "not set: control groups are disabled (--cgroup-manager)");
         }
+        if annotations::cgroups(&spec.annotations)[1].is_some() {
+            findings
+                .warning(annotations::field(annotations::DELEGATED), "left out: control groups are disabled (--cgroup-manager)");
+        }
         return cgroups::CgroupPlan::default();
     }
     // "Cgroup ownership": given away if the container has a cgroup namespace and a user namespace of its own.
     let owned = namespaces.is_new(Kind::Cgroup) && namespaces.is_new(Kind::User);
     let owner = owned.then(|| idmap::host_id(&linux.uid_mappings, 0)).flatten();
+    let [subgroup, delegated] = annotations::cgroups(&spec.annotations);
     let input = cgroups::Input {
         id: request.id.as_str(),
         cgroups_path: linux.cgroups_path.as_deref().filter(|path| !path.is_empty()),
@@ -196,6 +202,8 @@ fn cgroup(
         facts: &host.cgroups,
         privileged: host.cgroups_required,
         owner,
+        subgroup,
+        delegated,
     };
     let rules = linux.resources.as_ref().map_or(&[][..], |resources| &resources.devices);
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
@@ -231,6 +239,8 @@ struct Parts<'a> {
     born_in_cgroup: bool,
     /// A systemd unit is made once there is a process for it.
     unit: Option<String>,
+    /// Init is moved below its control group once it has its cgroup namespace.
+    delegates: bool,
     rootfs: &'a RootfsPlan,
     process: ProcessPlan,
     oom_score: Option<Planned<i32>>,
@@ -322,6 +332,11 @@ impl Parts<'_> {
         }
         if self.terminal {
             steps.push(Planned::new(LauncherStep::Await(FromInit::Terminal), Field::new("process.terminal")));
+        }
+        if self.delegates {
+            let field = || annotations::field(annotations::DELEGATED);
+            steps.push(Planned::new(LauncherStep::Await(FromInit::Rooted), field()));
+            steps.push(Planned::new(LauncherStep::JoinDelegated, field()));
         }
         steps.extend(self.runtime_hooks());
         steps.extend(closing(self.request, true, self.pidfd_socket.as_ref().map(|planned| planned.origin.clone())));

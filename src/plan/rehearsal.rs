@@ -174,6 +174,7 @@ impl Maker<'_> {
             | LauncherStep::StartUnit { .. }
             | LauncherStep::MakeResctrl(_)
             | LauncherStep::JoinResctrl { .. }
+            | LauncherStep::JoinDelegated
             | LauncherStep::Record
             | LauncherStep::RecordHooks
             | LauncherStep::WritePidFile { .. }

@@ -138,6 +138,8 @@ pub enum LauncherStep {
     },
     /// Puts the child into its control group of version 2, unless it was born there.
     JoinCgroup,
+    /// Moves init below its control group, into the directory that its program manages.
+    JoinDelegated,
     /// Refuses a process that the container has no room for: the kernel does so only where it is born in its control group.
     CheckPids,
     /// Says something to the child.
@@ -272,6 +274,7 @@ impl fmt::Display for LauncherStep {
             Self::MakeResctrl(plan) => write!(f, "{plan}"),
             Self::JoinResctrl { tasks } => write!(f, "move the child into resctrl group {}", tasks.display()),
             Self::JoinCgroup => write!(f, "move the child into its control group, unless it is there"),
+            Self::JoinDelegated => write!(f, "move init into the control group that its program manages"),
             Self::CheckPids => write!(f, "compare the processes with their limit, unless the kernel did"),
             Self::Tell(message) => write!(f, "say {message}"),
             Self::Await(message) => write!(f, "wait for {message}"),

@@ -31,8 +31,17 @@ impl Outcome {
 fn run_as(facts: &Facts, json: &str, privileged: bool) -> Outcome {
     let resources: Resources = serde_json::from_str(json).unwrap();
     let mut findings = Findings::default();
-    let input =
-        Input { id: "web", cgroups_path: None, resources: Some(&resources), devices: &[], facts, privileged, owner: None };
+    let input = Input {
+        id: "web",
+        cgroups_path: None,
+        resources: Some(&resources),
+        devices: &[],
+        facts,
+        privileged,
+        owner: None,
+        subgroup: None,
+        delegated: None,
+    };
     let plan = plan(&input, &mut findings);
     let texts = |list: &[crate::error::Problem]| list.iter().map(ToString::to_string).collect();
     Outcome { plan, problems: texts(&findings.problems), warnings: texts(&findings.warnings) }
@@ -306,7 +315,7 @@ fn an_update_leaves_devices_alone() {
     let resources: Resources = serde_json::from_str(r#"{"pids":{"limit":9},"devices":[{"allow":true}]}"#).unwrap();
     let created = v2("{}");
     let recorded = |place: &crate::plan::Planned<_>| Recorded { place: Clone::clone(&place.step), ours: true, parents: vec![] };
-    let record = CgroupRecord { directories: created.plan.places.iter().map(recorded).collect(), unit: None };
+    let record = CgroupRecord { directories: created.plan.places.iter().map(recorded).collect(), ..CgroupRecord::default() };
     let update = plan_update(&resources, &record, true, &mut Findings::default());
     assert!(!update.steps.iter().any(|planned| matches!(planned.step, Step::DeviceProgram { .. })));
     assert_eq!(update.steps.len(), 2);

@@ -281,13 +281,15 @@ impl Manager {
         self.is_loaded(name).map(drop).doing(doing)
     }
 
-    /// Moves a process of the caller's into a unit: where the caller may not write to the cgroup that both have in common.
+    /// Moves a process of the caller's into a unit, or into a directory below that of the unit: where the caller may not write to the cgroup
+    /// that both have in common.
     ///
     /// # Errors
     /// If systemd refuses.
-    pub fn attach(&mut self, name: &str, pid: i32) -> Result<(), Failure> {
+    pub fn attach(&mut self, name: &str, below: &Path, pid: i32) -> Result<(), Failure> {
         let pids = Value::Array("u".to_owned(), vec![Value::U32(pid.cast_unsigned())]);
-        let body = [Value::text(name), Value::text(""), pids];
+        let below = if below.as_os_str().is_empty() { String::new() } else { format!("/{}", below.display()) };
+        let body = [Value::text(name), Value::text(below), pids];
         self.call("AttachProcessesToUnit", &body).map(drop).doing(|| format!("move process {pid} into systemd unit {name}"))
     }
 }

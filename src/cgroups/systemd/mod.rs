@@ -69,6 +69,9 @@ pub struct UnitRecord {
     pub which: Which,
     /// Its name.
     pub name: String,
+    /// The directory below its own that is the container's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subgroup: Option<String>,
 }
 
 /// The cgroup of a slice below its manager's: `a-b.slice` is in `a.slice` (systemd.slice(5)).

@@ -8,7 +8,7 @@ use super::super::facts::{Facts, Hierarchy};
 use super::super::plan::{CgroupPlan, Input, plan_places};
 use super::super::steps::{Place, Step, Version, Write};
 use super::{Systemd, UnitRecord, Value, Which, slice_names, text, unit_path};
-use crate::plan::{Findings, Origin, Planned};
+use crate::plan::{Findings, Origin, Planned, annotations};
 use crate::spec::{Field, StringMap};
 
 /// A property of a unit (org.freedesktop.systemd1(5)).
@@ -43,12 +43,15 @@ pub struct UnitPlan {
     pub slice: String,
     /// What systemd is told about it.
     pub properties: Vec<Planned<Property>>,
+    /// The directory below its own that is the container's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subgroup: Option<String>,
 }
 
 impl UnitPlan {
     /// What is to be kept in the container's record.
     pub fn record(&self) -> UnitRecord {
-        UnitRecord { which: self.which, name: self.name.clone() }
+        UnitRecord { which: self.which, name: self.name.clone(), subgroup: self.subgroup.clone() }
     }
 
     /// The slice and those above it, outermost first, without the root slice.
@@ -63,6 +66,9 @@ pub const ANNOTATION: &str = "org.systemd.property.";
 /// Properties that say which processes are in the scope, where it is, and whose it is: no annotation changes them.
 const OURS: [&str; 9] =
     ["PIDs", "PIDFDs", "Slice", "Delegate", "DelegateControllers", "BPFProgram", "Controller", "User", "Group"];
+
+/// What systemd gives to a scope that is delegated, as far as something is counted by it.
+const COUNTED: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// `slice:prefix:name` as a slice and a scope.
 fn names(path: Option<&str>, id: &str, which: Which) -> Result<(String, String), String> {
@@ -110,7 +116,7 @@ fn escape(name: &str) -> String {
 }
 
 /// Plans the cgroup of a container whose scope systemd makes.
-pub fn plan(input: &Input<'_>, annotations: &StringMap, findings: &mut Findings) -> CgroupPlan {
+pub fn plan(input: &Input<'_>, properties_by_name: &StringMap, findings: &mut Findings) -> CgroupPlan {
     let field = Field::from("linux.cgroupsPath");
     let flag = Origin::Flag("--systemd-cgroup");
     let (Some(systemd), Some(place)) = (&input.facts.systemd, controllers_place(input.facts, findings)) else {
@@ -125,17 +131,23 @@ pub fn plan(input: &Input<'_>, annotations: &StringMap, findings: &mut Findings)
     };
     let given = input.cgroups_path.is_some_and(|path| !path.is_empty());
     let origin = if given { Origin::Config(field) } else { Origin::Default("cgroup path") };
-    let place = Place { path: unit_path(&systemd.control_group, &slice, &name), ..place };
+    let scope = unit_path(&systemd.control_group, &slice, &name);
+    let place = Place { path: input.subgroup.map_or_else(|| scope.clone(), |subgroup| scope.join(subgroup)), ..place };
     let mut plan = plan_places(input, vec![place], false, &origin, findings);
+    if input.subgroup.is_some() {
+        let controllers = COUNTED.map(str::to_owned).to_vec();
+        plan.steps.insert(0, Planned::new(Step::Account { place: 0, controllers }, annotations::field(annotations::SUBGROUP)));
+    }
     let mut own = own_properties(input.id, &slice, &flag);
     own.extend(properties(&plan));
-    for (key, text) in annotations {
+    for (key, text) in properties_by_name {
         if let Some(planned) = from_annotation(key, text, findings) {
             own.retain(|other| other.step.name != planned.step.name);
             own.push(planned);
         }
     }
-    plan.unit = Some(UnitPlan { which: systemd.which, name, slice, properties: own });
+    let subgroup = input.subgroup.map(str::to_owned);
+    plan.unit = Some(UnitPlan { which: systemd.which, name, slice, properties: own, subgroup });
     plan
 }
 
@@ -352,6 +364,8 @@ mod tests {
             facts: &facts,
             privileged: true,
             owner: None,
+            subgroup: None,
+            delegated: None,
         };
         let mut findings = Findings::default();
         let plan = plan(&input, &StringMap::new(), &mut findings);

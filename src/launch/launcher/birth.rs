@@ -1,6 +1,7 @@
 //! Making the child, with its control groups, and how it has ended if it does so before its time.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Walk;
@@ -58,7 +59,13 @@ impl Walk<'_> {
         let (ours, theirs) = link::pair()?;
         let (init_ours, init_theirs) =
             if bridge { link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? } else { (None, None) };
-        let cgroup = self.launch.cgroup.as_ref().filter(|_| into_cgroup).and_then(Cgroup::v2_fd);
+        // Exec is where init is, if that is up to the container's program.
+        let home = match self.launch.record.init.filter(|_| into_cgroup && self.delegates()) {
+            Some(init) => self.nested_cgroup(init.pid)?,
+            None => None,
+        };
+        let own = self.launch.cgroup.as_ref().filter(|_| into_cgroup).and_then(Cgroup::v2_fd);
+        let cgroup = home.as_ref().map(AsFd::as_fd).or(own);
         let flags = u64::from(crate::namespaces::steps::flags(new).cast_unsigned());
         let request = CloneArgs { flags, cgroup };
         self.born_in_cgroup = cgroup.is_some();
@@ -132,13 +139,27 @@ impl Walk<'_> {
         if self.born_in_cgroup || self.in_unit {
             return Ok(());
         }
-        match (cgroup.join_v2(pid), &self.launch.record.cgroup.unit) {
+        let is_exec = self.launch.directory.is_none();
+        let joined = if is_exec && self.delegates() { cgroup.join_delegated(pid) } else { cgroup.join_v2(pid) };
+        match (joined, &self.launch.record.cgroup.unit) {
             // An ordinary user whose own cgroup is not below that of the user's systemd: it may move the process, and does.
             (Err(failure), Some(unit)) if failure.is(libc::EACCES) || failure.is(libc::EPERM) => {
-                Manager::connect(unit.which)?.attach(&unit.name, pid)
+                let delegated = cgroup.record().delegated.iter().filter(|_| is_exec);
+                let below: PathBuf = unit.subgroup.iter().chain(delegated).collect();
+                Manager::connect(unit.which)?.attach(&unit.name, &below, pid)
             }
             (joined, _) => joined,
         }
+    }
+
+    /// The container's program manages where its processes are.
+    fn delegates(&self) -> bool {
+        self.launch.cgroup.as_ref().is_some_and(|cgroup| cgroup.record().delegated.is_some())
+    }
+
+    pub(super) fn join_delegated(&self) -> Result<(), Failure> {
+        let pid = self.pid()?;
+        self.launch.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.join_delegated(pid))
     }
 }
 

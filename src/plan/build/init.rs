@@ -26,6 +26,9 @@ impl Parts<'_> {
         steps.extend(self.process.terminal.iter().map(|planned| planned.clone().into_step(InitStep::Process)));
         // Before the hooks: messages are heard in the order in which the launcher says them.
         steps.extend(cgroup_section.take().unwrap_or_default());
+        if self.delegates {
+            steps.push(Planned::new(InitStep::Send(FromInit::Rooted), annotations::field(annotations::DELEGATED)));
+        }
         if self.waits_for_hooks() {
             steps.push(Planned::new(InitStep::Send(FromInit::RootfsBuilt), Field::new("hooks")));
             steps.push(Planned::new(InitStep::Await(ToInit::HooksDone), Field::new("hooks")));
