@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use crate::config;
 use crate::ctx::{Container, Ctx, Output, Running, read};
 use crate::runner::Outcome::{self, Pass, Skip};
+use crate::subgroups::{DELEGATED, SUBGROUP};
 
 tests! {
     Root {
         the_count_goes_on,
+        standard_output_is_found_behind_a_redirection,
         a_restored_container_is_like_any_other,
         a_container_can_run_on,
         a_paused_container_can_be_saved,
@@ -165,6 +167,24 @@ fn the_count_goes_on(ctx: &Ctx) -> Outcome {
     restore_in_background(ctx, &container);
     counts_on(ctx, &container, reached);
     assert!(count(&container) < reached + 2000);
+    Pass
+}
+
+/// A shell puts a file in the place of its own standard output, most of the time here.
+fn standard_output_is_found_behind_a_redirection(ctx: &Ctx) -> Outcome {
+    needs_criu!(ctx);
+    let script = "i=0; while :; do i=$((i+1)); echo $i > /new; mv /new /count; if test -e /say; then echo said; exit 7; fi; \
+                  j=0; while test $j -lt 300; do j=$((j+1)); echo $j; done > /much; done";
+    let container = ctx.running(|c| config::shell(c, script));
+    counts_on(ctx, &container, 2);
+    for _ in 0..4 {
+        checkpoint(ctx, &container, &["--leave-running"]).ok();
+        counts_on(ctx, &container, count(&container));
+    }
+    checkpoint(ctx, &container, &[]).ok();
+    fs::write(container.bundle.rootfs("say"), "").unwrap();
+    let output = restore(ctx, &container, &[]).exits(7);
+    assert_eq!(output.stdout, "said\n");
     Pass
 }
 
@@ -530,24 +550,31 @@ fn a_systemd_scope_is_made_again(ctx: &Ctx) -> Outcome {
     if !Path::new("/run/systemd/system").exists() {
         return Skip("systemd does not run here".to_owned());
     }
-    let mut container = ctx.container(ctx.bundle(counting));
-    container.create_by_systemd().ok();
-    container.start().ok();
-    counts_on(ctx, &container, 5);
-    checkpoint(ctx, &container, &[]).ok();
-    let reached = count(&container);
-    let alone = alone();
-    let flags = restore_flags(ctx, &container, &["--detach"]);
-    let arguments: Vec<&str> = ["--systemd-cgroup"].into_iter().chain(flags.iter().map(String::as_str)).collect();
-    ctx.rt(&arguments).ok();
-    drop(alone);
-    counts_on(ctx, &container, reached);
-    let groups = read(Path::new(&format!("/proc/{}/cgroup", container.pid())));
-    assert!(groups.contains(&format!("/rt-{}.scope", container.id)), "{groups}");
-    container.stop();
-    container.delete().ok();
-    let units = ctx.command(&["systemctl", "list-units", "--all", "--plain", "--no-legend"]).run();
-    assert!(!units.stdout.contains(&container.id), "{units}");
+    for below in ["", "/inner/payload"] {
+        let mut container = ctx.container(ctx.bundle(|c| {
+            counting(c);
+            if !below.is_empty() {
+                c["annotations"] = json!({ SUBGROUP: "inner", DELEGATED: "payload" });
+            }
+        }));
+        container.create_by_systemd().ok();
+        container.start().ok();
+        counts_on(ctx, &container, 5);
+        checkpoint(ctx, &container, &[]).ok();
+        let reached = count(&container);
+        let alone = alone();
+        let flags = restore_flags(ctx, &container, &["--detach"]);
+        let arguments: Vec<&str> = ["--systemd-cgroup"].into_iter().chain(flags.iter().map(String::as_str)).collect();
+        ctx.rt(&arguments).ok();
+        drop(alone);
+        counts_on(ctx, &container, reached);
+        let groups = read(Path::new(&format!("/proc/{}/cgroup", container.pid())));
+        assert!(groups.trim_end().ends_with(&format!("/rt-{}.scope{below}", container.id)), "{groups}");
+        container.stop();
+        container.delete().ok();
+        let units = ctx.command(&["systemctl", "list-units", "--all", "--plain", "--no-legend"]).run();
+        assert!(!units.stdout.contains(&container.id), "{units}");
+    }
     Pass
 }
 

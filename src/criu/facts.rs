@@ -1,7 +1,8 @@
 //! Looking at a container that is to be dumped.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::plan::{CONFIG_FILES, DumpFacts, Mounted, Outside, Stdio, config_file};
 use crate::cgroups::{CgroupRecord, Version};
@@ -23,12 +24,13 @@ pub fn of_container(pid: i32, outside: &[Outside], cgroup: &CgroupRecord, annota
         let namespace = procfs.open_namespace(&format!("{pid}/ns/{}", kind.proc_name()))?;
         Ok((kind, fs::fstat(&namespace)?.ino))
     };
+    let mounts = mounted(&procfs.read(&format!("{pid}/mountinfo")).doing(doing)?);
     Ok(DumpFacts {
         pid,
-        mounts: mounted(&procfs.read(&format!("{pid}/mountinfo")).doing(doing)?),
+        stdio: standard_descriptors(pid, &mounts, &procfs).doing(doing)?,
+        mounts,
         host_devices: mounted(&procfs.read("self/mountinfo")?).into_iter().map(|mounted| mounted.device).collect(),
         outside: mount_points(pid, outside, &procfs)?,
-        stdio: (0..3).map(|number| stdio(pid, number, &procfs)).collect::<CallResult<_>>().doing(doing)?,
         namespaces: [Kind::Network, Kind::Pid].into_iter().map(namespace).collect::<CallResult<_>>().doing(doing)?,
         freezer: freezer(cgroup),
         config_file: existing_config_file(annotations),
@@ -109,6 +111,49 @@ pub fn mount_points(pid: i32, outside: &[Outside], procfs: &ProcFs) -> Result<Ve
 fn path_of(fd: &OwnedFd) -> CallResult<String> {
     let link = fs::readlinkat(At::Cwd, Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())))?;
     Ok(link.to_string_lossy().into_owned())
+}
+
+/// How often it is looked whether a descriptor has changed, and the time in between.
+const GLANCES: (u32, Duration) = (10, Duration::from_millis(1));
+/// Where shells begin to keep what they have put something else in the place of (dup(2) with `F_DUPFD`, 10).
+const FIRST_KEPT: i32 = 10;
+
+/// What stdio leads to. A shell puts a file in the place of its own standard output for as long as builtins write to it: then it is the
+/// file outside of the container that the shell keeps meanwhile.
+fn standard_descriptors(pid: i32, mounts: &[Mounted], procfs: &ProcFs) -> CallResult<Vec<Option<Stdio>>> {
+    let is_inside = |stdio: &Stdio| stdio.link.starts_with('/') && mounts.iter().any(|mounted| mounted.id == stdio.mount);
+    let stable = |number| stable(|| stdio(pid, number, procfs), |found| found.as_ref().is_none_or(is_inside));
+    let mut all: Vec<Option<Stdio>> = (0..3).map(stable).collect::<CallResult<_>>()?;
+    if !all.iter().flatten().any(is_inside) {
+        return Ok(all);
+    }
+    let folder = procfs.open_namespace_path(&format!("{pid}/fd"))?;
+    let mut numbers: Vec<i32> = fs::list_dir(folder.as_fd())?.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    for number in numbers.into_iter().filter(|number| *number >= FIRST_KEPT) {
+        let Ok(Some(kept)) = stdio(pid, number, procfs) else { continue };
+        let is_file = kept.link.starts_with('/') && !is_inside(&kept);
+        let is_known = all.iter().flatten().any(|known| (known.mount, known.inode) == (kept.mount, kept.inode));
+        let replaced = all.iter_mut().find(|found| found.as_ref().is_some_and(is_inside));
+        if let Some(place) = replaced.filter(|_| is_file && !is_known) {
+            *place = Some(kept);
+        }
+    }
+    Ok(all)
+}
+
+/// What is found twice in a row, since it may change between the calls of one look; where possible, something that is not `unusual`.
+fn stable<T: PartialEq>(look: impl Fn() -> CallResult<T>, unusual: impl Fn(&T) -> bool) -> CallResult<T> {
+    let mut found = look();
+    for _ in 0..GLANCES.0 {
+        let again = look();
+        if again == found && !again.as_ref().is_ok_and(&unusual) {
+            break;
+        }
+        found = again;
+        std::thread::sleep(GLANCES.1);
+    }
+    found
 }
 
 /// What a descriptor of a process leads to; nothing if it is closed.
