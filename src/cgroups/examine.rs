@@ -125,7 +125,11 @@ fn refusal(above: &Dir, write: &Write, recorded: &Recorded, beside: &Beside<'_>)
         "cpuset.cpus" | "cpuset.mems" => set_refusal(above, write, recorded.place.version),
         // It can only be set below one on memory alone.
         "memory.memsw.limit_in_bytes" if !beside.memory && !write.value.starts_with('-') => Some(libc::EINVAL),
-        "io.max" => device_refusal(&write.value).or_else(|| rate_refusal(&write.value)),
+        // Where a device that is missing is a warning only, it may be there by then: to look for it loads modules (loop).
+        "io.max" => {
+            let refusals = [device_refusal(&write.value), rate_refusal(&write.value)];
+            refusals.into_iter().flatten().find(|errno| matters(write.tolerance, *errno))
+        }
         file if file.starts_with("blkio.throttle.") => device_refusal(&write.value),
         "cpu.cfs_quota_us" => quota_refusal(above, &write.value, recorded, beside),
         "cpu.rt_runtime_us" => realtime_refusal(above, &write.value, recorded, beside),
