@@ -27,6 +27,8 @@ const GLANCE: Duration = Duration::from_secs(1);
 /// What CRIU takes for the end of its time: it stops waiting, and lets the processes go that it holds. Any other signal would kill it, and
 /// leave them with its code in them.
 const GIVE_UP: i32 = libc::SIGALRM;
+/// What the terminal sends to everybody in the foreground: it is for us to end CRIU, in a way that lets the processes go.
+const OF_TERMINALS: [i32; 3] = [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
 /// Where CRIU is looked for besides `$PATH`: that of an engine's monitor may be short.
 const SBIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
@@ -192,7 +194,7 @@ fn become_criu(
         fs::set_cloexec(fd.as_raw_fd(), false)?;
     }
     signal::reset_dispositions()?;
-    signal::unblock_all()?;
+    signal::block_only(&OF_TERMINALS)?;
     if setting.waits {
         process::get_signal_when_parent_dies(GIVE_UP, its_pid)?;
     }

@@ -76,6 +76,23 @@ pub fn unblock_all() -> CallResult<()> {
     set_mask(libc::SIG_SETMASK, false)
 }
 
+/// Blocks these signals and no others.
+///
+/// # Errors
+/// The kernel's.
+pub fn block_only(signals: &[i32]) -> CallResult<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` has room for a sigset.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    for signal in signals {
+        // SAFETY: the set was made empty above; a number that is no signal is refused.
+        unsafe { libc::sigaddset(set.as_mut_ptr(), *signal) };
+    }
+    // SAFETY: the set is filled in, a null old set is allowed.
+    let ret = unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) };
+    check(ret.into(), "sigprocmask", || "SIG_SETMASK".to_owned()).map(drop)
+}
+
 /// signalfd(2) for every signal; they must be blocked. Reads do not block.
 ///
 /// # Errors
