@@ -106,19 +106,21 @@ impl Serialize for Rule {
 }
 
 /// What every container may use: making nodes (opening them is another matter), the devices that the specification demands
-/// in /dev (config-linux.md, "Default Devices"), and pseudo terminals. The other runtimes allow the same.
-const DEFAULTS: [Rule; 11] = [
+/// in /dev (config-linux.md, "Default Devices"), and pseudo terminals. The other runtimes allow the same; runc also /dev/net/tun, which
+/// people make in containers of their own (what it can do there is up to CAP_NET_ADMIN), and took it back when it no longer did.
+const DEFAULTS: [Rule; 12] = [
     Rule::allow(Kind::Char, None, None, Access::MKNOD),
     Rule::allow(Kind::Block, None, None, Access::MKNOD),
-    Rule::allow(Kind::Char, Some(1), Some(3), Access::ALL), // null
-    Rule::allow(Kind::Char, Some(1), Some(5), Access::ALL), // zero
-    Rule::allow(Kind::Char, Some(1), Some(7), Access::ALL), // full
-    Rule::allow(Kind::Char, Some(1), Some(8), Access::ALL), // random
-    Rule::allow(Kind::Char, Some(1), Some(9), Access::ALL), // urandom
-    Rule::allow(Kind::Char, Some(5), Some(0), Access::ALL), // tty
-    Rule::allow(Kind::Char, Some(5), Some(1), Access::ALL), // console
-    Rule::allow(Kind::Char, Some(5), Some(2), Access::ALL), // ptmx
-    Rule::allow(Kind::Char, Some(136), None, Access::ALL),  // pts/N
+    Rule::allow(Kind::Char, Some(1), Some(3), Access::ALL),    // null
+    Rule::allow(Kind::Char, Some(1), Some(5), Access::ALL),    // zero
+    Rule::allow(Kind::Char, Some(1), Some(7), Access::ALL),    // full
+    Rule::allow(Kind::Char, Some(1), Some(8), Access::ALL),    // random
+    Rule::allow(Kind::Char, Some(1), Some(9), Access::ALL),    // urandom
+    Rule::allow(Kind::Char, Some(5), Some(0), Access::ALL),    // tty
+    Rule::allow(Kind::Char, Some(5), Some(1), Access::ALL),    // console
+    Rule::allow(Kind::Char, Some(5), Some(2), Access::ALL),    // ptmx
+    Rule::allow(Kind::Char, Some(136), None, Access::ALL),     // pts/N
+    Rule::allow(Kind::Char, Some(10), Some(200), Access::ALL), // net/tun
 ];
 
 /// An ordinary user may not filter devices, and needs no filter that denies everything: nobody can make devices in a user namespace, so
