@@ -3,17 +3,18 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config;
-use crate::ctx::{Ctx, Running, status};
-use crate::runner::Outcome::{self, Pass};
+use crate::ctx::{Ctx, Running, read, status};
+use crate::runner::Outcome::{self, Pass, Skip};
 
 tests! {
     Both {
         a_file_is_bound_where_a_dangling_link_leads,
         a_read_only_tmpfs_has_mounts_below,
         a_read_only_dev_has_its_devices,
+        a_read_only_dev_has_a_console,
         a_tmpfs_is_no_more_open_than_what_it_hides,
         a_process_without_capabilities_has_the_container_s,
         a_process_comes_through_a_pipe,
@@ -25,6 +26,7 @@ tests! {
         limits_come_through_a_pipe,
         tun_may_be_opened,
         criu_is_the_one_that_is_named,
+        cgroup2_is_the_unified_hierarchy_alone,
     }
 }
 
@@ -56,12 +58,24 @@ fn a_read_only_tmpfs_has_mounts_below(ctx: &Ctx) -> Outcome {
 
 fn a_read_only_dev_has_its_devices(ctx: &Ctx) -> Outcome {
     let script = "echo > /dev/null && echo open; test -L /dev/fd && echo link; touch /dev/no 2> /dev/null || echo read-only";
-    let output = ctx.sh_with(script, |c| {
-        let dev = |mount: &&mut serde_json::Value| mount["destination"] == "/dev";
-        let dev = c["mounts"].as_array_mut().unwrap().iter_mut().find(dev).unwrap();
-        dev["options"].as_array_mut().unwrap().push(json!("ro"));
-    });
+    let output = ctx.sh_with(script, read_only_dev);
     assert_eq!(output, "open\nlink\nread-only\n");
+    Pass
+}
+
+fn read_only_dev(c: &mut Value) {
+    let dev = |mount: &&mut Value| mount["destination"] == "/dev";
+    let dev = c["mounts"].as_array_mut().unwrap().iter_mut().find(dev).unwrap();
+    dev["options"].as_array_mut().unwrap().push(json!("ro"));
+}
+
+fn a_read_only_dev_has_a_console(ctx: &Ctx) -> Outcome {
+    let output = ctx.run(|c| {
+        config::shell(c, "test -c /dev/console && tty && touch /dev/no 2> /dev/null || echo read-only");
+        c["process"]["terminal"] = json!(true);
+        read_only_dev(c);
+    });
+    assert_eq!(output.ok().stdout, "/dev/pts/0\r\nread-only\r\n");
     Pass
 }
 
@@ -123,7 +137,7 @@ fn limits_come_through_a_pipe(ctx: &Ctx) -> Outcome {
 
 fn json_records_go_to_standard_error_without_a_log(ctx: &Ctx) -> Outcome {
     let output = ctx.rt(&["--log-format", "json", "state", "never-made"]).exits(1);
-    let record: serde_json::Value = serde_json::from_str(&output.stderr).unwrap();
+    let record: Value = serde_json::from_str(&output.stderr).unwrap();
     assert_eq!(record["level"], "error");
     assert!(record["msg"].as_str().unwrap().contains("container does not exist"), "{record}");
     let output = ctx.rt(&["--debug", "list"]).ok();
@@ -151,6 +165,18 @@ fn tun_may_be_opened(ctx: &Ctx) -> Outcome {
         c["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
     });
     assert_eq!(output, "opened\n");
+    Pass
+}
+
+/// `cgroup` shows whatever the host has.
+fn cgroup2_is_the_unified_hierarchy_alone(ctx: &Ctx) -> Outcome {
+    if !read(Path::new("/proc/self/mountinfo")).contains(" - cgroup2 ") {
+        return Skip("no unified hierarchy is mounted".to_owned());
+    }
+    let script = "stat -f -c %T /data; test -e /data/cgroup.procs && echo procs; touch /data/no 2> /dev/null || echo read-only";
+    let output = ctx.sh_with(script, |c| config::mount(c, "cgroup2", "cgroup", "/data", &["ro"]));
+    // busybox has no name for it.
+    assert!(output == "UNKNOWN\nprocs\nread-only\n" || output == "cgroup2fs\nprocs\nread-only\n", "{output}");
     Pass
 }
 

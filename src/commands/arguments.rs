@@ -31,7 +31,10 @@ fn truth(argument: &OsString) -> Option<bool> {
 fn flag_with_value(command: &Command, argument: &OsString) -> Option<Option<OsString>> {
     let truth = truth(argument)?;
     let (dashed, _) = argument.to_str()?.split_once('=')?;
-    let arg = option(command, dashed.strip_prefix("--")?)?;
+    let arg = match dashed.strip_prefix("--") {
+        Some(name) => option(command, name)?,
+        None => command.get_arguments().find(|arg| arg.get_short().is_some_and(|letter| dashed == format!("-{letter}")))?,
+    };
     (!arg.get_action().takes_values()).then(|| truth.then(|| OsString::from(dashed)))
 }
 
@@ -121,6 +124,7 @@ mod tests {
         assert_eq!(normal_of("rt --rootless=false run --bundle=true x"), "rt --rootless=false run --bundle=true x");
         assert_eq!(normal_of("rt exec --tty=true x ls --all=false"), "rt exec --tty x ls --all=false");
         assert_eq!(normal_of("rt exec --tty=no x ls --all=no"), "rt exec x ls --all=no");
+        assert_eq!(normal_of("rt exec -t=false -d=true -e=1 x"), "rt exec -d -e=1 x");
     }
 
     #[test]

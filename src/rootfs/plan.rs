@@ -250,7 +250,7 @@ pub fn mount_step(
         bind(input, mount, &parsed, &mut propagation, field, findings)?
     } else if matches!(fstype, "cgroup" | "cgroup2") {
         parsed.leave_out("a cgroup mount", field, findings);
-        MountKind::Cgroup(cgroup(input, field, findings)?)
+        MountKind::Cgroup(cgroup(input, fstype == "cgroup2", field, findings)?)
     } else {
         filesystem(mount, &parsed, label, field, findings)?
     };
@@ -405,7 +405,8 @@ fn source_opener(input: &Input<'_>, propagation: &[PropagationChange]) -> Opened
     }
 }
 
-fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<CgroupMount> {
+/// `cgroup` is what the host has, `cgroup2` the unified hierarchy alone, also where others are beside it.
+fn cgroup(input: &Input<'_>, unified_alone: bool, field: &Field, findings: &mut Findings) -> Option<CgroupMount> {
     let facts = &input.host.cgroups;
     let own = |mount: &Path| {
         let found = input.cgroup_directories.iter().find(|(hierarchy, _)| hierarchy == mount);
@@ -420,7 +421,8 @@ fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<C
     let plain = input.namespaces.is_new(Kind::Cgroup) && !input.namespaces.has(Kind::User);
     let bind_v1 = |mount: &Path| bind_from(mount).or_else(|| own(mount).filter(|_| plain));
     let mut mount = CgroupMount { hierarchies: Vec::new(), links: Vec::new() };
-    for hierarchy in &facts.v1 {
+    let v1 = if unified_alone { &[][..] } else { &facts.v1[..] };
+    for hierarchy in v1 {
         let names: Vec<&str> = hierarchy.controllers.iter().map(|name| name.strip_prefix("name=").unwrap_or(name)).collect();
         let name = names.join(",");
         if names.len() > 1 {
@@ -433,7 +435,7 @@ fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<C
         });
     }
     if let Some(unified) = &facts.v2 {
-        let name = if facts.v1.is_empty() { "" } else { "unified" };
+        let name = if v1.is_empty() { "" } else { "unified" };
         mount.hierarchies.push(HierarchyMount {
             name: name.to_owned(),
             controllers: Vec::new(),
@@ -441,7 +443,9 @@ fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<C
         });
     }
     if mount.hierarchies.is_empty() {
-        findings.problem(field.key("type"), "cgroup: no control group hierarchy is mounted on this host");
+        let text =
+            format!("cgroup: no {}control group hierarchy is mounted on this host", if unified_alone { "unified " } else { "" });
+        findings.problem(field.key("type"), text);
         return None;
     }
     Some(mount)
