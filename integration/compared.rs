@@ -22,6 +22,9 @@ tests! {
         rootless_has_its_value_apart,
         an_unknown_command_is_no_help_topic,
     }
+    User {
+        a_path_of_control_groups_that_a_user_cannot_have,
+    }
     Root {
         limits_come_through_a_pipe,
         tun_may_be_opened,
@@ -156,6 +159,16 @@ fn rootless_has_its_value_apart(ctx: &Ctx) -> Outcome {
 fn an_unknown_command_is_no_help_topic(ctx: &Ctx) -> Outcome {
     let output = ctx.rt(&["nosuch", "-h"]);
     assert!(output.code != 0 && output.stderr.contains("No help topic for 'nosuch'"), "{output}");
+    Pass
+}
+
+fn a_path_of_control_groups_that_a_user_cannot_have(ctx: &Ctx) -> Outcome {
+    let output = ctx.run(|c| {
+        config::shell(c, "cat /proc/self/cgroup");
+        c["linux"]["cgroupsPath"] = json!("compared-path");
+    });
+    let told = output.stderr.contains("linux.cgroupsPath: not applied");
+    assert!(told != output.stdout.contains("/compared-path"), "{output}");
     Pass
 }
 

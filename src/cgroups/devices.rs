@@ -342,7 +342,7 @@ mod tests {
             rules(r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#);
         let texts = texts(&list(&configured, &[]));
         assert_eq!(texts[..3], ["deny a *:* rwm", "allow c 10:229 rw", "allow c *:* m"]);
-        assert_eq!(texts.len(), 13);
+        assert_eq!(texts.len(), 14);
     }
 
     #[test]
@@ -352,7 +352,7 @@ mod tests {
         );
         let texts = texts(&list(&configured, &[]));
         assert_eq!(texts[..3], ["deny a *:* rwm", "allow b 8:* rwm", "allow c *:* m"]);
-        assert_eq!(texts[13..], ["deny c 1:* rwm", "allow b 9:* rwm"]);
+        assert_eq!(texts[14..], ["deny c 1:* rwm", "allow b 9:* rwm"]);
     }
 
     #[test]
@@ -372,7 +372,7 @@ mod tests {
         };
         let texts = texts(&list(&[], &[device("b"), device("p")]));
         assert_eq!(texts.last().unwrap(), "allow b 7:1 rwm");
-        assert_eq!(texts.len(), 13);
+        assert_eq!(texts.len(), 14);
     }
 
     #[test]
