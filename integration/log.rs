@@ -157,7 +157,7 @@ fn a_level_says_which_records_there_are(ctx: &Ctx) -> Outcome {
         // Without a log the same goes to standard error.
         let output = ctx.rt(&[flags, &["run", "--bundle", bundle.path(), &ctx.fresh("level")]].concat()).ok();
         assert_eq!(output.stderr.contains("rt: warning: "), levels.contains(&"warning"), "{flags:?} {output}");
-        assert_eq!(output.stderr.contains("rt: debug: "), levels.contains(&"debug"), "{flags:?} {output}");
+        assert_eq!(output.stderr.contains(" level=debug msg="), levels.contains(&"debug"), "{flags:?} {output}");
     }
     Pass
 }

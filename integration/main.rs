@@ -35,6 +35,7 @@ mod annotations;
 mod cgroups;
 mod check;
 mod checkpoint;
+mod compared;
 mod config;
 mod contracts;
 mod crash;
@@ -94,6 +95,7 @@ const ALL: &[&[runner::Test]] = &[
     namespaces::TESTS,
     netdev::TESTS,
     rootfs::TESTS,
+    compared::TESTS,
     idmap::TESTS,
     init::TESTS,
     options::TESTS,

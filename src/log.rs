@@ -1,7 +1,8 @@
 //! The log: what containerd's shim and conmon read, and what a person sees on standard error.
 //!
 //! One record of level `error` per failed command, the last one (docs/design.md, "Errors"). A warning goes to the log file where
-//! there is one and to standard error otherwise, because engines show whatever a successful create prints there.
+//! there is one and to standard error otherwise, because engines show whatever a successful create prints there. `--log-format json` is
+//! obeyed without a file, too: then standard error is the log, as it is by default for runc, whose scripts read it there.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -105,7 +106,7 @@ impl Log {
             let text = message();
             let text = printable(&text);
             if !self.record(Level::Debug, &text, &Map::new()) {
-                to_stderr(&format!("rt: debug: {text}"));
+                to_stderr(self.line(Level::Debug, &text, &Map::new()).trim_end());
             }
         }
     }
@@ -118,7 +119,10 @@ impl Log {
         }
         let message = &printable(message);
         if !self.record(Level::Warning, message, &Map::new()) {
-            to_stderr(&format!("rt: warning: {message}"));
+            to_stderr(&match self.is_stderr() {
+                true => self.line(Level::Warning, message, &Map::new()).trim_end().to_owned(),
+                false => format!("rt: warning: {message}"),
+            });
         }
     }
 
@@ -130,6 +134,9 @@ impl Log {
     /// Says why the command failed: in the log, and on standard error in any case.
     pub fn error(&self, error: &Error) {
         self.record(Level::Error, &whole_line(error), &facts(error));
+        if self.is_stderr() {
+            return to_stderr(self.line(Level::Error, &whole_line(error), &facts(error)).trim_end());
+        }
         let mut text = format!("rt: {}", printable(&error.message));
         if let Some(place) = error.failure.as_ref().and_then(|failure| failure.place) {
             text.push_str(&format!("\n   in: {place}"));
@@ -141,6 +148,11 @@ impl Log {
             text.push_str(&format!("\n   hint: {hint}"));
         }
         to_stderr(&text);
+    }
+
+    /// Records were asked for that only programs read, and nowhere else to write them to.
+    fn is_stderr(&self) -> bool {
+        self.sinks.is_empty() && self.format == Format::Json
     }
 
     /// Writes a record to every target. Returns whether one has taken it: a log that cannot be written to (a full disk, a reader that

@@ -106,19 +106,21 @@ impl Serialize for Rule {
 }
 
 /// What every container may use: making nodes (opening them is another matter), the devices that the specification demands
-/// in /dev (config-linux.md, "Default Devices"), and pseudo terminals. The other runtimes allow the same.
-const DEFAULTS: [Rule; 11] = [
+/// in /dev (config-linux.md, "Default Devices"), and pseudo terminals. The other runtimes allow the same; runc also /dev/net/tun, which
+/// people make in containers of their own (what it can do there is up to CAP_NET_ADMIN), and took it back when it no longer did.
+const DEFAULTS: [Rule; 12] = [
     Rule::allow(Kind::Char, None, None, Access::MKNOD),
     Rule::allow(Kind::Block, None, None, Access::MKNOD),
-    Rule::allow(Kind::Char, Some(1), Some(3), Access::ALL), // null
-    Rule::allow(Kind::Char, Some(1), Some(5), Access::ALL), // zero
-    Rule::allow(Kind::Char, Some(1), Some(7), Access::ALL), // full
-    Rule::allow(Kind::Char, Some(1), Some(8), Access::ALL), // random
-    Rule::allow(Kind::Char, Some(1), Some(9), Access::ALL), // urandom
-    Rule::allow(Kind::Char, Some(5), Some(0), Access::ALL), // tty
-    Rule::allow(Kind::Char, Some(5), Some(1), Access::ALL), // console
-    Rule::allow(Kind::Char, Some(5), Some(2), Access::ALL), // ptmx
-    Rule::allow(Kind::Char, Some(136), None, Access::ALL),  // pts/N
+    Rule::allow(Kind::Char, Some(1), Some(3), Access::ALL),    // null
+    Rule::allow(Kind::Char, Some(1), Some(5), Access::ALL),    // zero
+    Rule::allow(Kind::Char, Some(1), Some(7), Access::ALL),    // full
+    Rule::allow(Kind::Char, Some(1), Some(8), Access::ALL),    // random
+    Rule::allow(Kind::Char, Some(1), Some(9), Access::ALL),    // urandom
+    Rule::allow(Kind::Char, Some(5), Some(0), Access::ALL),    // tty
+    Rule::allow(Kind::Char, Some(5), Some(1), Access::ALL),    // console
+    Rule::allow(Kind::Char, Some(5), Some(2), Access::ALL),    // ptmx
+    Rule::allow(Kind::Char, Some(136), None, Access::ALL),     // pts/N
+    Rule::allow(Kind::Char, Some(10), Some(200), Access::ALL), // net/tun
 ];
 
 /// An ordinary user may not filter devices, and needs no filter that denies everything: nobody can make devices in a user namespace, so
@@ -340,7 +342,7 @@ mod tests {
             rules(r#"[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":10,"minor":229,"access":"rw"}]"#);
         let texts = texts(&list(&configured, &[]));
         assert_eq!(texts[..3], ["deny a *:* rwm", "allow c 10:229 rw", "allow c *:* m"]);
-        assert_eq!(texts.len(), 13);
+        assert_eq!(texts.len(), 14);
     }
 
     #[test]
@@ -350,7 +352,7 @@ mod tests {
         );
         let texts = texts(&list(&configured, &[]));
         assert_eq!(texts[..3], ["deny a *:* rwm", "allow b 8:* rwm", "allow c *:* m"]);
-        assert_eq!(texts[13..], ["deny c 1:* rwm", "allow b 9:* rwm"]);
+        assert_eq!(texts[14..], ["deny c 1:* rwm", "allow b 9:* rwm"]);
     }
 
     #[test]
@@ -370,7 +372,7 @@ mod tests {
         };
         let texts = texts(&list(&[], &[device("b"), device("p")]));
         assert_eq!(texts.last().unwrap(), "allow b 7:1 rwm");
-        assert_eq!(texts.len(), 13);
+        assert_eq!(texts.len(), 14);
     }
 
     #[test]

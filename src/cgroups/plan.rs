@@ -127,7 +127,14 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> CgroupPlan {
         findings
             .warning(annotations::field(annotations::SUBGROUP), "left out: systemd does not make the cgroup (--systemd-cgroup)");
     }
-    plan_places(input, places(input.facts, &want), true, &origin, findings)
+    let places = places(input.facts, &want);
+    if let (Origin::Config(field), true, false) = (&origin, places.is_empty(), input.privileged) {
+        findings.warning(
+            field.clone(),
+            "not applied: this user may make no control groups there; the container stays in the caller's",
+        );
+    }
+    plan_places(input, places, true, &origin, findings)
 }
 
 /// Plans what is done to these directories. `accounting`: every controller is enabled, also those that nobody needs.

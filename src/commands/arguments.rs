@@ -9,7 +9,8 @@ use super::Cli;
 /// Doubles the dash of long options that are written with one, and resolves `--flag=true` and `--flag=false`. What follows the id of exec
 /// is the program's and stays as it is.
 pub fn normal(arguments: Vec<OsString>) -> Vec<OsString> {
-    let written_in_go = |argument: &OsString| single_dash(argument).is_some() || truth(argument).is_some();
+    let written_in_go =
+        |argument: &OsString| single_dash(argument).is_some() || truth(argument).is_some() || argument == "--rootless";
     if arguments.iter().any(written_in_go) { in_clap(arguments) } else { arguments }
 }
 
@@ -30,7 +31,10 @@ fn truth(argument: &OsString) -> Option<bool> {
 fn flag_with_value(command: &Command, argument: &OsString) -> Option<Option<OsString>> {
     let truth = truth(argument)?;
     let (dashed, _) = argument.to_str()?.split_once('=')?;
-    let arg = option(command, dashed.strip_prefix("--")?)?;
+    let arg = match dashed.strip_prefix("--") {
+        Some(name) => option(command, name)?,
+        None => command.get_arguments().find(|arg| arg.get_short().is_some_and(|letter| dashed == format!("-{letter}")))?,
+    };
     (!arg.get_action().takes_values()).then(|| truth.then(|| OsString::from(dashed)))
 }
 
@@ -47,7 +51,7 @@ fn in_clap(arguments: Vec<OsString>) -> Vec<OsString> {
     cli.build();
     let mut command: &Command = &cli;
     let mut result = Vec::with_capacity(arguments.len());
-    let mut rest = arguments.into_iter();
+    let mut rest = arguments.into_iter().peekable();
     result.extend(rest.next());
     while let Some(argument) = rest.next() {
         let long = single_dash(&argument).and_then(|name| option(command, name).map(|_| name.to_owned()));
@@ -57,6 +61,10 @@ fn in_clap(arguments: Vec<OsString>) -> Vec<OsString> {
             continue;
         }
         let text = argument.to_string_lossy().into_owned();
+        if let Some(value) = rest.next_if(|value| is_apart(command, &text, value)) {
+            result.push(OsString::from(format!("{text}={}", value.to_string_lossy())));
+            continue;
+        }
         result.push(argument);
         match text.strip_prefix("--") {
             Some("") => break,
@@ -84,6 +92,14 @@ fn in_clap(arguments: Vec<OsString>) -> Vec<OsString> {
     result
 }
 
+/// True for the value of an option that may go without one, where the two are written apart: `--rootless true`.
+fn is_apart(command: &Command, text: &str, value: &OsString) -> bool {
+    let named = text.strip_prefix("--").and_then(|name| option(command, name)).filter(|arg| arg.is_require_equals_set());
+    named.is_some_and(|arg| {
+        arg.get_possible_values().iter().any(|possible| value.to_str().is_some_and(|v| possible.matches(v, false)))
+    })
+}
+
 fn option<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     command.get_arguments().find(|arg| arg.get_long() == Some(name))
 }
@@ -108,6 +124,15 @@ mod tests {
         assert_eq!(normal_of("rt --rootless=false run --bundle=true x"), "rt --rootless=false run --bundle=true x");
         assert_eq!(normal_of("rt exec --tty=true x ls --all=false"), "rt exec --tty x ls --all=false");
         assert_eq!(normal_of("rt exec --tty=no x ls --all=no"), "rt exec x ls --all=no");
+        assert_eq!(normal_of("rt exec -t=false -d=true -e=1 x"), "rt exec -d -e=1 x");
+    }
+
+    #[test]
+    fn a_value_that_may_be_left_out() {
+        assert_eq!(normal_of("rt --rootless true run x"), "rt --rootless=true run x");
+        assert_eq!(normal_of("rt -rootless auto list"), "rt --rootless=auto list");
+        assert_eq!(normal_of("rt --rootless list"), "rt --rootless list");
+        assert_eq!(normal_of("rt spec --rootless -b x"), "rt spec --rootless -b x");
     }
 
     #[test]

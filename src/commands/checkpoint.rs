@@ -111,7 +111,7 @@ fn dump(args: &Args, container: &Container, globals: &Globals) -> Result<(), Err
     let record = &container.record;
     let (init, _pidfd) = container.init().ok_or_else(|| container.wrong_status("checkpoint", "container not running"))?;
     no_added_mounts(container, init.pid)?;
-    let criu = Criu::find()?;
+    let criu = Criu::find(globals.criu.as_deref())?;
     let facts = facts::of_container(init.pid, &record.outside, &record.cgroup, &record.annotations)?;
     let mut findings = Findings::default();
     let has_listener = record.seccomp.as_ref().is_some_and(|seccomp| seccomp.listener.is_some());

@@ -158,9 +158,11 @@ impl Args {
     /// The process: from a file, or the container's own with what the flags change.
     fn process(&self, template: Option<&Process>) -> Result<Process, Error> {
         if let Some(path) = &self.process {
-            let (bytes, name) = (spec::load::read(path)?, path.display().to_string());
-            let process = spec::load::parse(&bytes, &name)?;
+            let (bytes, name) = (spec::load::read_given(path)?, path.display().to_string());
+            let mut process: Process = spec::load::parse(&bytes, &name)?;
             spec::load::without_nul(&bytes, &process, &name)?;
+            // What a file says nothing about is as for the container's own process: so do runc and crun, and scripts count on it.
+            process.capabilities = process.capabilities.or_else(|| template.and_then(|own| own.capabilities.clone()));
             return Ok(process);
         }
         let Some(template) = template else {

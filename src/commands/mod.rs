@@ -81,6 +81,9 @@ pub struct Cli {
     /// Whether control groups that cannot be changed are only a warning [auto: for an ordinary user]
     #[arg(long, value_enum, default_value_t = Rootless::Auto, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub rootless: Rootless,
+    /// The criu to be used: a path, or a name that is looked for in $PATH
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub criu: Option<String>,
     /// Turn every warning about the configuration into an error
     #[arg(long)]
     pub strict: bool,
@@ -191,6 +194,8 @@ pub struct Globals {
     pub log: Log,
     /// See [`Cli::rootless`].
     pub rootless: Rootless,
+    /// See [`Cli::criu`].
+    pub criu: Option<String>,
     /// See [`Cli::strict`].
     pub strict: bool,
     /// See [`Cli::cgroup_manager`]; `--systemd-cgroup` is its older name.
@@ -209,7 +214,7 @@ impl Globals {
         let by_flag = if cli.systemd_cgroup { CgroupManager::Systemd } else { CgroupManager::Cgroupfs };
         let cgroup_manager = cli.cgroup_manager.unwrap_or(by_flag);
         log.debug(|| format!("state root {}, control groups: {cgroup_manager:?}, rootless: {:?}", root.display(), cli.rootless));
-        Ok(Self { root, log, rootless: cli.rootless, strict: cli.strict, cgroup_manager })
+        Ok(Self { root, log, rootless: cli.rootless, criu: cli.criu.clone(), strict: cli.strict, cgroup_manager })
     }
 
     /// What the flags before the command and a bundle, relative to the working directory, ask for; the rest is as [`Request::plain`] has it.

@@ -152,7 +152,7 @@ fn plan(args: &Args, globals: &Globals) -> Result<Planned, Error> {
     let saved = images.saved()?;
     checkpoint::may_use_criu()?;
     work.clear([plan::RESTORE_LOG, plan::RESTORE_STATS])?;
-    let criu = Criu::find()?;
+    let criu = Criu::find(globals.criu.as_deref())?;
     let needed = Needed {
         memory_changes: false,
         lazy_pages: args.lazy_pages,

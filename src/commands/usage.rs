@@ -50,6 +50,13 @@ fn translate(wrong: &clap::Error, arguments: &[OsString]) -> Error {
     let verb = verb(arguments);
     let error = Error::new("usage", message(wrong)).hint_text(match &verb {
         Some(verb) => format!("`rt {verb} --help` lists what is understood"),
+        // The words of runc come first, for whoever looks for them.
+        None if wrong.kind() == ErrorKind::InvalidSubcommand => {
+            format!(
+                "No help topic for '{}': `rt --help` lists what is understood",
+                text_of(wrong, ContextKind::InvalidSubcommand)
+            )
+        }
         None => "`rt --help` lists what is understood".to_owned(),
     });
     match verb {
@@ -64,12 +71,16 @@ fn verb(arguments: &[OsString]) -> Option<String> {
     lenient.subcommand_name().map(str::to_owned)
 }
 
-fn message(wrong: &clap::Error) -> String {
-    let text = |kind| match wrong.get(kind) {
+fn text_of(wrong: &clap::Error, kind: ContextKind) -> String {
+    match wrong.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         Some(ContextValue::Strings(list)) => list.join(", "),
         _ => String::new(),
-    };
+    }
+}
+
+fn message(wrong: &clap::Error) -> String {
+    let text = |kind| text_of(wrong, kind);
     let (argument, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
     // What may be left out is named like what may not.
     let argument = match argument.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

@@ -70,14 +70,14 @@ impl<'a> Setting<'a> {
 }
 
 impl Criu {
-    /// Looks for CRIU.
+    /// Looks for CRIU, or for the one that is named instead.
     ///
     /// # Errors
     /// `executable file not found in $PATH`.
-    pub fn find() -> Result<Self, Failure> {
+    pub fn find(named: Option<&str>) -> Result<Self, Failure> {
         let path = std::env::var("PATH").unwrap_or_default();
         let search = [format!("PATH={path}{}{SBIN}", if path.is_empty() { "" } else { ":" })];
-        let found = program::find("criu", &search);
+        let found = program::find(named.unwrap_or("criu"), &search);
         let hint = "checkpoint and restore need CRIU 3.15 or newer (package criu)";
         Ok(Self { path: found.map_err(|failure| failure.hint(hint))? })
     }

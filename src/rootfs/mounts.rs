@@ -89,22 +89,18 @@ pub fn mount(
 
 fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs) -> Result<Warning, Failure> {
     let MountKind::Filesystem { fstype, data, .. } = &step.kind else { return Ok(None) };
+    let mode = hidden_mode(step, root);
     let target =
         if step.plain_destination { plain_target(root, &step.destination)? } else { directory(root, &step.destination)? };
     if needs_mount_call(&step.kind) {
-        return by_string(step, &target, root, procfs).map(|()| None);
+        return by_string(step, &target, root, mode, procfs).map(|()| None);
     }
     let made;
-    // The attributes come after the content of a tmpcopyup.
-    let at_once = if step.copy_up { 0 } else { step.own.set };
+    // The attributes come after what is written into it.
+    let late = step.copy_up || mode.is_some();
     let detached = match sources.get(&step.index) {
-        Some(made_by_launcher) => {
-            if !step.copy_up {
-                change(made_by_launcher, step.own, false)?;
-            }
-            made_by_launcher
-        }
-        None => match detached(&step.kind, at_once) {
+        Some(made_by_launcher) => made_by_launcher,
+        None => match detached(&step.kind, if late { 0 } else { step.own.set }) {
             Err(failure) if fstype == "sysfs" && failure.is(libc::EPERM) => return sysfs_stand_in(step, &target).map(Some),
             other => {
                 made = other?;
@@ -115,6 +111,9 @@ fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs)
     if step.copy_up {
         let hidden = root.open(&step.destination, libc::O_RDONLY | libc::O_DIRECTORY)?;
         copy_up::copy(&hidden, detached, !data.iter().any(|(key, _)| key == "mode"))?;
+    }
+    keep_mode(detached, mode)?;
+    if late || sources.contains_key(&step.index) {
         change(detached, step.own, false)?;
     }
     finish(step, detached, &target)?;
@@ -123,6 +122,21 @@ fn filesystem(step: &MountStep, root: &Root, sources: &Sources, procfs: &ProcFs)
         fs::fsetxattr(&directory, c"security.selinux", label.as_bytes()).doing(|| "label its root")?;
     }
     Ok(None)
+}
+
+/// The mode of the directory that a tmpfs is about to hide, if its options name none: an image's /run is no more writable for everybody
+/// than it was, which the kernel's own default (1777) would make it. A mount point that is missing has no mode to be kept.
+fn hidden_mode(step: &MountStep, root: &Root) -> Option<u32> {
+    let MountKind::Filesystem { fstype, data, .. } = &step.kind else { return None };
+    if fstype != "tmpfs" || step.copy_up || step.id_map.is_some() || data.iter().any(|(key, _)| key == "mode") {
+        return None;
+    }
+    let hidden = root.open(&step.destination, libc::O_PATH | libc::O_DIRECTORY).and_then(|found| fs::fstat(&found));
+    hidden.ok().map(|stat| stat.mode)
+}
+
+fn keep_mode(mount: &OwnedFd, mode: Option<u32>) -> CallResult<()> {
+    mode.map_or(Ok(()), |mode| fs::fchmodat(At::from(mount), Path::new("."), mode))
 }
 
 fn directory(root: &Root, destination: &InRoot) -> Result<OwnedFd, Failure> {
@@ -203,7 +217,7 @@ fn superblock_flag(flags: u64, key: &str) -> u64 {
 }
 
 /// mount(2) through the descriptor of the target, see [`needs_mount_call`].
-fn by_string(step: &MountStep, target: &OwnedFd, root: &Root, procfs: &ProcFs) -> Result<(), Failure> {
+fn by_string(step: &MountStep, target: &OwnedFd, root: &Root, mode: Option<u32>, procfs: &ProcFs) -> Result<(), Failure> {
     let MountKind::Filesystem { fstype, source, superblock, data } = &step.kind else { return Ok(()) };
     // A comma in a label would end it here; quotes keep it (mount(8), "context").
     let word = |key: &str, value: &str| match key {
@@ -220,6 +234,7 @@ fn by_string(step: &MountStep, target: &OwnedFd, root: &Root, procfs: &ProcFs) -
     fs::fchdir(&here)?;
     mounted?;
     let attached = root.resolve(&step.destination)?;
+    keep_mode(&attached, mode)?;
     change(&attached, step.own, false)?;
     propagate(&attached, &step.propagation)
 }

@@ -92,6 +92,7 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> RootfsPlan {
     let attach = RootfsStep::AttachRoot { path: result.rootfs.clone(), opened_by };
     build.push(Planned::new(attach, Field::new("root.path")));
     mounts(input, build, findings);
+    let made_read_only = writable_until_filled(input.linux, build);
     build.extend(input.notify.map(|folder| notify_folder(input, folder)));
     if contents::provides_dev(input.spec) {
         contents::devices(input, build, findings);
@@ -101,6 +102,7 @@ pub fn plan(input: &Input<'_>, findings: &mut Findings) -> RootfsPlan {
     // Hooks find the container as it is configured, but for what they may still have to reach.
     contents::names(input, build, findings);
     let enter = &mut result.enter;
+    enter.extend(made_read_only);
     if own_mounts {
         contents::paths(input.linux, enter, findings);
         if root.readonly {
@@ -184,6 +186,39 @@ fn mounts(input: &Input<'_>, steps: &mut Steps, findings: &mut Findings) {
     }
 }
 
+/// A new tmpfs is empty: what is mounted below one that is to be read-only needs a place, and a /dev its devices, links and console. So it
+/// becomes read-only when all of that is there, in a step of its own, which is returned.
+fn writable_until_filled(linux: &Linux, steps: &mut Steps) -> Steps {
+    let mut late = Steps::new();
+    for at in 0..steps.len() {
+        let (before, after) = steps.split_at_mut(at + 1);
+        let Some(Planned { step: RootfsStep::Mount(mount), origin }) = before.last_mut() else { continue };
+        let is_tmpfs = matches!(&mount.kind, MountKind::Filesystem { fstype, .. } if fstype == "tmpfs");
+        let place = mount.destination.as_path();
+        let later = || after.iter().filter_map(|planned| as_mount(&planned.step)).map(|mount| mount.destination.as_path());
+        let devices = linux.devices.iter().map(|device| Path::new(&device.path)).chain([Path::new("/dev/null")]);
+        let filled = later().chain(devices).any(|path| path.starts_with(place));
+        // What is covered by another mount cannot be reached any more.
+        if !is_tmpfs || mount.own.set & attr::RDONLY == 0 || !filled || later().any(|path| place.starts_with(path)) {
+            continue;
+        }
+        mount.own.set &= !attr::RDONLY;
+        let own = options::Change { set: attr::RDONLY, clear: 0 };
+        let kind = MountKind::Remount { superblock: Vec::new(), data: Vec::new() };
+        let empty = MountStep { copy_up: false, plain_destination: false, id_map: None, root_label: None, ..(**mount).clone() };
+        let remount = MountStep { kind, own, all: options::Change::default(), propagation: Vec::new(), ..empty };
+        late.push(Planned::new(RootfsStep::Mount(Box::new(remount)), origin.clone()));
+    }
+    late
+}
+
+fn as_mount(step: &RootfsStep) -> Option<&MountStep> {
+    match step {
+        RootfsStep::Mount(mount) => Some(mount),
+        _ => None,
+    }
+}
+
 /// The step of one entry of `mounts`.
 pub fn mount_step(
     input: &Input<'_>,
@@ -215,7 +250,7 @@ pub fn mount_step(
         bind(input, mount, &parsed, &mut propagation, field, findings)?
     } else if matches!(fstype, "cgroup" | "cgroup2") {
         parsed.leave_out("a cgroup mount", field, findings);
-        MountKind::Cgroup(cgroup(input, field, findings)?)
+        MountKind::Cgroup(cgroup(input, fstype == "cgroup2", field, findings)?)
     } else {
         filesystem(mount, &parsed, label, field, findings)?
     };
@@ -370,7 +405,8 @@ fn source_opener(input: &Input<'_>, propagation: &[PropagationChange]) -> Opened
     }
 }
 
-fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<CgroupMount> {
+/// `cgroup` is what the host has, `cgroup2` the unified hierarchy alone, also where others are beside it.
+fn cgroup(input: &Input<'_>, unified_alone: bool, field: &Field, findings: &mut Findings) -> Option<CgroupMount> {
     let facts = &input.host.cgroups;
     let own = |mount: &Path| {
         let found = input.cgroup_directories.iter().find(|(hierarchy, _)| hierarchy == mount);
@@ -385,7 +421,8 @@ fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<C
     let plain = input.namespaces.is_new(Kind::Cgroup) && !input.namespaces.has(Kind::User);
     let bind_v1 = |mount: &Path| bind_from(mount).or_else(|| own(mount).filter(|_| plain));
     let mut mount = CgroupMount { hierarchies: Vec::new(), links: Vec::new() };
-    for hierarchy in &facts.v1 {
+    let v1 = if unified_alone { &[][..] } else { &facts.v1[..] };
+    for hierarchy in v1 {
         let names: Vec<&str> = hierarchy.controllers.iter().map(|name| name.strip_prefix("name=").unwrap_or(name)).collect();
         let name = names.join(",");
         if names.len() > 1 {
@@ -398,7 +435,7 @@ fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<C
         });
     }
     if let Some(unified) = &facts.v2 {
-        let name = if facts.v1.is_empty() { "" } else { "unified" };
+        let name = if v1.is_empty() { "" } else { "unified" };
         mount.hierarchies.push(HierarchyMount {
             name: name.to_owned(),
             controllers: Vec::new(),
@@ -406,7 +443,9 @@ fn cgroup(input: &Input<'_>, field: &Field, findings: &mut Findings) -> Option<C
         });
     }
     if mount.hierarchies.is_empty() {
-        findings.problem(field.key("type"), "cgroup: no control group hierarchy is mounted on this host");
+        let text =
+            format!("cgroup: no {}control group hierarchy is mounted on this host", if unified_alone { "unified " } else { "" });
+        findings.problem(field.key("type"), text);
         return None;
     }
     Some(mount)

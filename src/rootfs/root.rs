@@ -185,11 +185,30 @@ impl Root {
         if kind == MountPoint::Directory {
             return self.make_missing(path);
         }
+        let mut todo = path.clone();
+        for _ in 0..MAX_LINKS {
+            match self.make_file(&todo)? {
+                Walked::Arrived(fd) => return Ok(fd),
+                Walked::Link(elsewhere) => todo = elsewhere,
+            }
+        }
+        Err(CallError::new("openat2", format!("{path}: too many links"), libc::ELOOP))
+    }
+
+    /// Makes an empty file. A link that points nowhere yet (an image's /etc/resolv.conf, which leads into a /run that is empty) is where
+    /// the file is to be, below the root; `O_NOFOLLOW` leaves it to us to stay there.
+    fn make_file(&self, path: &InRoot) -> CallResult<Walked> {
         let (parent, name) = self.make_parent(path)?;
-        // O_NOFOLLOW: a dangling link as the last component is refused rather than followed to make a file elsewhere.
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        drop(fs::openat(At::from(&parent), &name, flags, 0o644)?);
-        fs::openat2(At::from(&parent), &name, libc::O_PATH, 0, Resolve::PLAIN)
+        match fs::openat(At::from(&*parent), &name, flags, 0o644) {
+            Err(error) if error.is(libc::ELOOP) => {
+                let target = fs::readlinkat(At::from(&*parent), &name)?;
+                let folder = path.as_path().parent().unwrap_or(Path::new("/"));
+                Ok(Walked::Link(InRoot::new(folder.join(target))))
+            }
+            Err(error) => Err(error),
+            Ok(_) => fs::openat2(At::from(&*parent), &name, libc::O_PATH, 0, Resolve::PLAIN).map(Walked::Arrived),
+        }
     }
 
     /// The directory that holds the last component of a path, made if it is missing, and that component.
@@ -254,6 +273,11 @@ mod tests {
         assert!(path.join("not/there/deep").is_dir());
         assert!(root.mount_point(&InRoot::new("/file/x"), MountPoint::File).is_ok());
         assert!(path.join("file/x").is_file());
+        std::os::unix::fs::symlink("../nowhere/file", path.join("file/dangling")).unwrap();
+        assert!(root.mount_point(&InRoot::new("/file/dangling"), MountPoint::File).is_ok());
+        assert!(path.join("nowhere/file").is_file());
+        std::os::unix::fs::symlink("round", path.join("round")).unwrap();
+        assert!(root.mount_point(&InRoot::new("/round"), MountPoint::File).is_err());
         std::fs::remove_dir_all(&path).unwrap();
     }
 }

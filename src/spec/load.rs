@@ -1,5 +1,6 @@
 //! Reading config.json: one parse, with the path of what is wrong.
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use serde_json::Value;
@@ -40,7 +41,22 @@ pub fn read_named(path: &Path) -> Result<(Vec<u8>, String), Error> {
     if path.as_os_str() == "-" {
         return Ok((fs::read_to_end(std::io::stdin(), MAX_STDIN)?, "standard input".to_owned()));
     }
-    Ok((read(path)?, path.display().to_string()))
+    Ok((read_given(path)?, path.display().to_string()))
+}
+
+/// Reads a file that the command line names. It may be a pipe (/dev/stdin, a shell's `<(...)`), which is waited for: the caller has put it
+/// there, as nobody can a fifo in a bundle.
+///
+/// # Errors
+/// See [`read`].
+pub fn read_given(path: &Path) -> Result<Vec<u8>, Error> {
+    let failed = |error: &std::io::Error| Error::from(CallError::from_io("open", format!("{path:?}"), error));
+    match std::fs::metadata(path) {
+        Ok(found) if found.file_type().is_fifo() => {
+            Ok(fs::read_to_end(std::fs::File::open(path).map_err(|error| failed(&error))?, MAX_STDIN)?)
+        }
+        _ => read(path),
+    }
 }
 
 /// Reads a file of bounded size. Only an ordinary file is believed: opening a fifo or a device could wait for ever, or have an effect.
