@@ -26,6 +26,7 @@ tests! {
         no_new_privileges_by_flag,
         capabilities_are_inherited,
         a_capability_by_flag_is_neither_inheritable_nor_ambient,
+        what_create_has_warned_of_is_not_said_again,
         rlimits_are_inherited,
         umask_is_the_container_s,
         seccomp_is_inherited,
@@ -159,6 +160,27 @@ fn capabilities_are_inherited(ctx: &Ctx) -> Outcome {
     let of_exec = container.sh("grep Cap /proc/self/status");
     assert_eq!(of_exec, container.sh("grep Cap /proc/1/status"));
     assert_eq!(status(&of_exec, "CapBnd"), "0000000000000021");
+    Pass
+}
+
+/// runc's own example of a config has ambient capabilities that are not inheritable.
+fn what_create_has_warned_of_is_not_said_again(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others say nothing");
+    let mut container = ctx.container(ctx.bundle(|c| {
+        let set = || json!(["CAP_KILL"]);
+        c["process"]["capabilities"] = json!({ "bounding": set(), "permitted": set(), "effective": set(), "ambient": set() });
+        config::shell(c, "sleep 1000");
+    }));
+    let created = container.create().ok();
+    assert!(created.stderr.contains("process.capabilities.ambient"), "{created}");
+    container.start().ok();
+    let quiet = container.exec(&[], &["true"]).ok();
+    assert_eq!(quiet.stderr, "");
+    let file = ctx.path("process.json");
+    let process = json!({ "args": ["true"], "cwd": "/", "capabilities": { "ambient": ["CAP_CHOWN"] } });
+    std::fs::write(&file, process.to_string()).unwrap();
+    let other = ctx.rt(&["exec", "--process", &file, &container.id]).ok();
+    assert!(other.stderr.contains("process.capabilities.ambient"), "{other}");
     Pass
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 use crate::cgroups::{Cgroup, Choice};
-use crate::error::Error;
+use crate::error::{Error, Problem};
 use crate::host::Host;
 use crate::launch::launcher::{self, Handles, Launch};
 use crate::launch::supervise;
@@ -112,7 +112,9 @@ fn launch(args: &Args, mut container: Container, globals: &Globals) -> Result<i3
     let plan = plan_exec::exec(&container.record, &process, filter, &request, &host, &mut findings);
     // They may be about the container's record or about a flag.
     make::judge(&findings, &plan, "", globals)?;
-    globals.warn(&plan.warnings);
+    // What create has said about the container's own process is not said again by every exec.
+    let is_new = |warning: &&Problem| !container.record.warnings.contains(&warning.to_string());
+    globals.warn(plan.warnings.iter().filter(is_new));
     fs::close_range_cloexec(3)?;
     let pidfd = container.take_init().ok_or_else(|| container.wrong_status("exec", "cannot exec in a stopped container"))?;
     let mut handles = Handles::new(container.take_procfs()?);
