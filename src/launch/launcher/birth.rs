@@ -45,9 +45,7 @@ impl Walk<'_> {
         match exit {
             // It knows better than any hint that was given on suspicion.
             Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => Failure { hint: Some(too_little_memory(cgroup)), ..failure },
-            _ if failure.call.as_ref().is_some_and(|call| call.call == "clone3" && call.is(libc::EAGAIN)) => {
-                too_few_processes(failure, cgroup)
-            }
+            _ if refused(&failure, libc::EAGAIN) => too_few_processes(failure, cgroup),
             _ => failure,
         }
     }
@@ -73,7 +71,7 @@ impl Walk<'_> {
         let mut made = self.clone_once(inside, &request);
         let nested = match (&made, self.launch.record.init) {
             // Controllers were enabled below the container's cgroup, which has no processes of its own then: init knows where.
-            (Err(failure), Some(init)) if failure.is(libc::EBUSY) && self.born_in_cgroup => self.nested_cgroup(init.pid)?,
+            (Err(failure), Some(init)) if refused(failure, libc::EBUSY) && self.born_in_cgroup => self.nested_cgroup(init.pid)?,
             _ => None,
         };
         if let Some(nested) = &nested {
@@ -83,7 +81,7 @@ impl Walk<'_> {
         // (`pids.limit` 0), and the first process is moved, which no limit forbids; exec has to keep to the limit.
         let may_be_moved = |failure: &Failure| {
             let is_first = self.launch.directory.is_some() && !bridge;
-            failure.is(libc::EACCES) || (failure.is(libc::EAGAIN) && is_first && self.refuses_births())
+            refused(failure, libc::EACCES) || (refused(failure, libc::EAGAIN) && is_first && self.refuses_births())
         };
         if self.born_in_cgroup && made.as_ref().is_err_and(may_be_moved) {
             self.born_in_cgroup = false;
@@ -161,6 +159,11 @@ impl Walk<'_> {
         let pid = self.pid()?;
         self.launch.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.join_delegated(pid))
     }
+}
+
+/// True if clone3(2) has refused with this errno, and not the way to it or back.
+fn refused(failure: &Failure, errno: i32) -> bool {
+    failure.call.as_ref().is_some_and(|call| call.call == "clone3" && call.is(errno))
 }
 
 fn too_little_memory(cgroup: &Cgroup) -> String {
