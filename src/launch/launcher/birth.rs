@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Walk;
+use super::conversation::CONTAINER_ENDED;
 use crate::cgroups::systemd::Manager;
 use crate::cgroups::{Cgroup, Doors};
 use crate::child::Child;
-use crate::error::Failure;
+use crate::error::{Failure, Role};
 use crate::launch::{bridge, init, link};
 use crate::namespaces::{Kind, join};
 use crate::state::store::SECCOMP;
@@ -33,13 +34,26 @@ impl Walk<'_> {
         if dead { child.wait().ok() } else { None }
     }
 
+    /// True if this is an exec into a container that is not there any more.
+    fn container_has_ended(&self, failure: &Failure) -> bool {
+        let ending = self.gone.get() || failure.is(libc::ESRCH) || failure.is(libc::ENOMEM);
+        let patience = if ending { Duration::from_millis(100) } else { Duration::ZERO };
+        let container = self.launch.handles.container.as_ref().map(|pidfd| (pidfd.as_fd(), false));
+        container.is_some_and(|container| process::poll(&[container], Some(patience)).is_ok_and(|ready| ready[0].readable))
+    }
+
     pub(super) fn oom_kills(&self) -> u64 {
         self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0)
     }
 
     /// A process that vanished without a word was killed; the most frequent reason can be found out.
     pub(super) fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
+        // Also the container's first process does not end before the child has been reaped.
         let exit = exit.or_else(|| self.death());
+        if failure.place.as_ref().is_some_and(|place| place.role == Role::Launcher) && self.container_has_ended(&failure) {
+            // ESRCH, ENOMEM, ENOENT, ENODEV: each step has another word for it.
+            return Failure { call: None, reason: Some(CONTAINER_ENDED.to_owned()), hint: None, ..failure };
+        }
         let Some(cgroup) = &self.launch.cgroup else { return failure };
         let oom = self.oom_kills();
         match exit {
