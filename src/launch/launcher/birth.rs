@@ -35,8 +35,9 @@ impl Walk<'_> {
     }
 
     /// True if this is an exec into a container that is not there any more.
-    fn container_has_ended(&self, failure: &Failure) -> bool {
-        let ending = self.gone.get() || failure.is(libc::ESRCH) || failure.is(libc::ENOMEM);
+    fn container_has_ended(&self, failure: &Failure, exit: Option<Exit>) -> bool {
+        let traces = [libc::ESRCH, libc::ENOMEM, libc::ENOENT, libc::ENODEV];
+        let ending = exit.is_some() || traces.iter().any(|errno| failure.is(*errno));
         let patience = if ending { Duration::from_millis(100) } else { Duration::ZERO };
         let container = self.launch.handles.container.as_ref().map(|pidfd| (pidfd.as_fd(), false));
         container.is_some_and(|container| process::poll(&[container], Some(patience)).is_ok_and(|ready| ready[0].readable))
@@ -50,8 +51,8 @@ impl Walk<'_> {
     pub(super) fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
         // Also the container's first process does not end before the child has been reaped.
         let exit = exit.or_else(|| self.death());
-        if failure.place.as_ref().is_some_and(|place| place.role == Role::Launcher) && self.container_has_ended(&failure) {
-            // ESRCH, ENOMEM, ENOENT, ENODEV: each step has another word for it.
+        if failure.place.as_ref().is_some_and(|place| place.role == Role::Launcher) && self.container_has_ended(&failure, exit) {
+            // Each step has another word for it.
             return Failure { call: None, reason: Some(CONTAINER_ENDED.to_owned()), hint: None, ..failure };
         }
         let Some(cgroup) = &self.launch.cgroup else { return failure };
