@@ -54,6 +54,7 @@ mod hostile;
 mod hot;
 mod idmap;
 mod init;
+mod joining;
 mod kernel;
 mod leftovers;
 mod lenient;
@@ -134,6 +135,7 @@ const ALL: &[&[runner::Test]] = &[
     subtree::TESTS,
     unified::TESTS,
     lsm::TESTS,
+    joining::TESTS,
     kernel::TESTS,
 ];
 
