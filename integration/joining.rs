@@ -26,6 +26,7 @@ tests! {
         who_cannot_come_back_says_so_and_leaves_nobody,
         a_container_that_ends_meanwhile_is_named,
         who_is_on_the_way_in_shows_nothing,
+        an_init_that_is_made_shows_nothing_to_others,
         mounts_of_the_payload_mislead_nobody,
     }
 }
@@ -214,6 +215,43 @@ fn who_is_on_the_way_in_shows_nothing(ctx: &Ctx) -> Outcome {
             assert!(!seen.contains("GOT"), "at {call} as {user}: {}", seen.replace("seen\n", ""));
             assert!(read(&container.bundle.rootfs("/seen/1000")).len() > before, "nobody was seen at {call} as {user}");
         }
+    }
+    Pass
+}
+
+/// The same for `create`, and somebody in another container, without a pid namespace, who sees all processes and has the rights that
+/// engines give: enough, if init were dumpable, for what root has put into a user namespace, and for whoever has dropped all other rights.
+fn an_init_that_is_made_shows_nothing_to_others(ctx: &Ctx) -> Outcome {
+    needs_strace!(ctx);
+    let script = r#"is_init() { read -r name 2>/dev/null < $1/comm && case $name in rt*) grep -q being-made $1/cmdline;; *) false;; esac; }
+        got() { is_init $p && echo GOT $1; }
+        while :; do for p in /proc/[0-9]*; do is_init $p || continue; echo seen
+            readlink $p/fd/* >/dev/null && got descriptors
+            ls $p/root/ >/dev/null && got root
+            (cd $p/cwd) && got cwd
+        done; done 2>/dev/null > /seen"#;
+    let watcher = ctx.running(|c| {
+        config::shell(c, script);
+        config::without_namespace(c, "pid");
+    });
+    let seen = watcher.bundle.rootfs("/seen");
+    ctx.wait_until("somebody watches", || seen.exists());
+    for (mapped, call) in [(None, "faccessat2"), (Some(0), "fsopen"), (Some(100_000), "fsopen"), (Some(100_000), "faccessat2")] {
+        let bundle = ctx.bundle(|c| {
+            config::shell(c, "exit 0");
+            if let Some(outside) = mapped {
+                let ids = json!([config::id_map(0, outside, 65_536)]);
+                config::in_user_namespace(c, ids.clone(), ids);
+            }
+        });
+        let id = ctx.fresh("being-made");
+        let (inject, root, before) = (format!("inject={call}:delay_enter=300000:when=1"), ctx.path("state"), read(&seen).len());
+        let (runtime, trace) = (ctx.runtime().to_str().unwrap(), format!("trace={call}"));
+        let strace = ["strace", "-f", "-o", "/dev/null", "-e", &trace, "-e", &inject, runtime, "--root", &root];
+        ctx.command(&[&strace[..], &["run", "--bundle", bundle.path(), &id]].concat()).run().ok();
+        let text = read(&seen);
+        assert!(!text.contains("GOT"), "at {call}, mapped to {mapped:?}: {}", text.replace("seen\n", ""));
+        assert!(text.len() > before, "nobody was seen at {call}");
     }
     Pass
 }
