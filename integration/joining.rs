@@ -48,7 +48,7 @@ fn a_relative_pid_file_is_the_caller_s(ctx: &Ctx) -> Outcome {
     let folder = ctx.host_dir("here", "other", "");
     container.exec_command(&["--detach", "--pid-file", "../here/pid"], &["sleep", "1000"]).cwd(folder.as_ref()).run().ok();
     let pid = read(&Path::new(&folder).join("pid"));
-    assert_eq!(read(format!("/proc/{pid}/cmdline").as_ref()), "sleep\01000\0");
+    assert_eq!(read(format!("/proc/{pid}/cmdline").as_ref()), "sleep\x001000\0");
     Pass
 }
 
