@@ -52,7 +52,7 @@ const NOT_OURS: &[&str] = &[
     "sigaltstack",
 ];
 
-fn has_strace() -> bool {
+pub(crate) fn has_strace() -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join("strace").exists())
 }
 
@@ -64,6 +64,7 @@ macro_rules! needs_strace {
         }
     };
 }
+pub(crate) use needs_strace;
 
 /// A verb with the launcher under strace.
 fn traced(container: &Container, ctx: &Ctx, strace: &[&str], verb: &[&str]) -> Output {

@@ -235,7 +235,7 @@ fn damaged_records_are_named(ctx: &Ctx) -> Outcome {
 }
 
 /// A filesystem of the prober's in a folder of the test's, which is there as long as the process is. Nothing if this machine has no FUSE.
-fn foreign(ctx: &Ctx, kind: &str) -> Option<(Running, String)> {
+pub(crate) fn foreign(ctx: &Ctx, kind: &str) -> Option<(Running, String)> {
     let folder = ctx.path(kind);
     fs::create_dir(&folder).unwrap();
     let server = ctx.command(&[&ctx.probe(), "fuse", &folder, kind]).spawn();

@@ -55,6 +55,7 @@ mod hostile;
 mod hot;
 mod idmap;
 mod init;
+mod joining;
 mod kernel;
 mod leftovers;
 mod lenient;
@@ -136,6 +137,7 @@ const ALL: &[&[runner::Test]] = &[
     subtree::TESTS,
     unified::TESTS,
     lsm::TESTS,
+    joining::TESTS,
     kernel::TESTS,
 ];
 

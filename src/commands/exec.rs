@@ -1,6 +1,6 @@
 //! `rt exec`: another process in a running container, with everything that the container's record says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args as ClapArgs;
 
@@ -19,7 +19,7 @@ use crate::state::store::SECCOMP;
 use crate::state::{Container, Status};
 use crate::sys::fs;
 
-use super::{Globals, make, parse_id};
+use super::{Globals, make, parse_id, working_directory};
 
 /// Run another process in a running container
 #[derive(Clone, Debug, ClapArgs)]
@@ -149,7 +149,7 @@ impl Args {
         Ok(Request {
             preserve_fds: make::preserved(self.preserve_fds)?,
             console_socket: self.console_socket.clone(),
-            pid_file: self.pid_file.clone(),
+            pid_file: self.pid_file.as_deref().map(from_here).transpose()?,
             pidfd_socket: self.pidfd_socket.clone(),
             start: StartSignal::Link,
             detached: self.detach,
@@ -218,6 +218,11 @@ impl Args {
         let choices: Vec<Choice> = self.cgroup.iter().map(|text| Choice::parse(text)).collect();
         Ok(cgroup.choose(&choices)?)
     }
+}
+
+/// The path from any working directory: this command comes out of the container's mount namespace without its own.
+fn from_here(path: &Path) -> Result<PathBuf, Error> {
+    if path.is_absolute() || path.as_os_str().is_empty() { Ok(path.to_owned()) } else { Ok(working_directory()?.join(path)) }
 }
 
 fn set(value: Option<&String>) -> bool {

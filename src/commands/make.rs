@@ -118,7 +118,7 @@ fn listen_fds() -> u32 {
 pub fn preserved(asked: u32) -> Result<u32, Error> {
     let count = asked.saturating_add(listen_fds());
     for number in 3..count.saturating_add(3) {
-        if !i32::try_from(number).is_ok_and(fs::is_open) {
+        if !i32::try_from(number).is_ok_and(fs::is_inherited) {
             return Err(Error::new("bad-descriptor", format!("--preserve-fds {asked}: descriptor {number} is not open")));
         }
     }

@@ -70,7 +70,12 @@ fn release(container: &Container) -> Result<(), Failure> {
     let fifo = fs::openat(At::from(directory.fd()), Path::new(FIFO), flags, 0).doing(|| "open the start fifo")?;
     directory.remove_file(FIFO)?;
     let procfs = container.procfs()?;
-    let said = listen(&fifo, pidfd, || procfs.has_executed(init.pid).is_ok_and(|(_, executed)| executed))?;
+    let has_executed = || procfs.has_executed(init.pid).is_ok_and(|(_, executed)| executed);
+    let said = listen(&fifo, pidfd, has_executed)?;
+    // Whatever was said besides, it was not said by init.
+    if has_executed() {
+        return Ok(());
+    }
     if said.is_empty() || said.ends_with(&[HOOKS_DONE]) {
         return confirm_execution(init.pid, procfs);
     }
@@ -85,17 +90,23 @@ fn release(container: &Container) -> Result<(), Failure> {
 /// How often it is looked whether init has become the program, if the fifo does not say so.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Longer than anything that init says, in bytes.
+const LONGEST: usize = 64 * 1024;
+
 /// Reads what init says, until it has closed its end: by executing the program, or by dying. A program that was in the container before
-/// (exec) may have got hold of the fifo, where an ordinary user made it, and keep it open: then it is enough that init has executed.
+/// (exec) may have got hold of the fifo, where an ordinary user made it or with the right to trace, and keep it open or write to it
+/// without end: then it is enough that init has executed or is dead.
 fn listen(fifo: &OwnedFd, pidfd: &OwnedFd, has_executed: impl Fn() -> bool) -> Result<Vec<u8>, Failure> {
     let mut said = Vec::new();
     let mut buffer = [0u8; 4096];
     loop {
         let ready = process::poll(&[(fifo.as_fd(), false), (pidfd.as_fd(), false)], Some(LOOK))?;
         if ready[0].readable {
-            match fs::read_available(fifo, &mut buffer)? {
-                0 => return Ok(said),
-                len => said.extend_from_slice(&buffer[..len]),
+            let len = fs::read_available(fifo, &mut buffer)?;
+            let room = LONGEST.saturating_sub(said.len());
+            said.extend_from_slice(&buffer[..len.min(room)]);
+            if len == 0 || has_executed() || (room == 0 && ready[1].readable) {
+                return Ok(said);
             }
         } else if ready[0].hangup {
             return Ok(said);

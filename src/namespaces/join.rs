@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use crate::child::Child;
 use crate::error::{Doing, Failure};
 use crate::plan::Origin;
 use crate::procfs::ProcFs;
@@ -103,9 +104,10 @@ fn become_root(uid: u32, gid: u32, drop_groups: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-/// clone3(2) while this process is in other namespaces, so that the child is born in them; the process itself comes back. Those of the
-/// container that exec joins are entered with one call, others one by one. Not for user namespaces, which nobody can leave again, nor for
-/// a container's cgroup namespace, which forbids to be born in groups that it does not show. A pid namespace is entered by children only.
+/// clone3(2) while this process is in other namespaces, so that the child is born in them; the process itself comes back, from a mount
+/// namespace with the root as its working directory. Those of the container that exec joins are entered with one call, others one by one.
+/// Not for user namespaces, which nobody can leave again, nor for a container's cgroup namespace, which forbids to be born in groups that
+/// it does not show. A pid namespace is entered by children only.
 ///
 /// # Errors
 /// The kernel's. If coming back fails the process is in no state to go on.
@@ -118,13 +120,18 @@ pub fn clone_inside(kinds: &[Kind], context: &Context<'_>, request: &CloneArgs<'
         home.come_back()?;
         return Err(failure);
     }
-    match process::clone3(request) {
-        Ok(Cloned::Child) => Ok(Cloned::Child),
-        parent => {
-            home.come_back()?;
-            Ok(parent?)
-        }
+    let made = process::clone3(request);
+    if matches!(made, Ok(Cloned::Child)) {
+        return Ok(Cloned::Child);
     }
+    if let Err(failure) = home.come_back() {
+        // Nobody would look after the child.
+        if let Ok(Cloned::Parent(pid, pidfd)) = made {
+            drop(Child::new(pid, pidfd));
+        }
+        return Err(failure);
+    }
+    Ok(made?)
 }
 
 fn enter(kinds: &[Kind], context: &Context<'_>) -> Result<(), Failure> {
@@ -140,8 +147,9 @@ fn enter(kinds: &[Kind], context: &Context<'_>) -> Result<(), Failure> {
 /// What a process leaves and comes back to.
 struct Home {
     namespaces: Vec<(Kind, OwnedFd)>,
-    /// Root and working directory, which go with the mount namespace.
-    place: Option<(OwnedFd, OwnedFd)>,
+    /// The root directory, which goes with the mount namespace. So does the working directory, but it is not taken up again: it may be on
+    /// a filesystem that denies itself to root, or never answers (FUSE).
+    root: Option<OwnedFd>,
 }
 
 impl Home {
@@ -150,17 +158,16 @@ impl Home {
             let home = procfs.open_namespace(&format!("self/ns/{}", kind.proc_name()));
             Ok((*kind, home.doing(|| format!("open the own {kind} namespace"))?))
         };
-        let directory = |path: &str| fs::openat(At::Cwd, Path::new(path), libc::O_PATH | libc::O_DIRECTORY, 0);
-        let place = if kinds.contains(&Kind::Mount) { Some((directory("/")?, directory(".")?)) } else { None };
-        Ok(Self { namespaces: kinds.iter().map(open).collect::<Result<_, Failure>>()?, place })
+        let root = || fs::openat(At::Cwd, Path::new("/"), libc::O_PATH | libc::O_DIRECTORY, 0);
+        let root = kinds.contains(&Kind::Mount).then(root).transpose()?;
+        Ok(Self { namespaces: kinds.iter().map(open).collect::<Result<_, Failure>>()?, root })
     }
 
     fn come_back(&self) -> Result<(), Failure> {
         for (kind, home) in &self.namespaces {
             ns::setns(home, kind.flag()).doing(|| format!("return to the own {kind} namespace"))?;
         }
-        let Some((root, cwd)) = &self.place else { return Ok(()) };
-        fs::fchdir(root).and_then(|()| fs::chroot(Path::new("."))).doing(|| "return to the own root directory")?;
-        fs::fchdir(cwd).doing(|| "return to the own working directory")
+        let Some(root) = &self.root else { return Ok(()) };
+        fs::fchdir(root).and_then(|()| fs::chroot(Path::new("."))).doing(|| "return to the own root directory")
     }
 }

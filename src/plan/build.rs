@@ -14,6 +14,7 @@ use crate::launch::protocol::{FromInit, ToInit};
 use crate::namespaces::idmap::{self, IdMap, Which};
 use crate::namespaces::plan::{expected_maps, id_maps, namespaces, root_id, time_offsets};
 use crate::namespaces::{Kind, NamespaceStep, Namespaces, netdev};
+use crate::process::capabilities;
 use crate::process::plan::{self as process_plan, ProcessPlan};
 use crate::resctrl;
 use crate::rootfs::plan as rootfs_plan;
@@ -446,10 +447,18 @@ impl Parts<'_> {
             },
             into_cgroup: self.born_in_cgroup,
             // A caller without privilege must stay dumpable until its maps are written; the bridge then hides itself.
-            hidden: self.host.privileged() && self.namespaces.is_joined(Kind::Pid),
+            hidden: self.hidden(),
             bridge,
         };
         Planned::new(step, Field::new("linux.namespaces"))
+    }
+
+    /// Init is hidden from those who look from where all processes are to be seen, as from a pid namespace that it joins: the capabilities of a
+    /// root outside are enough for what it shows from a user namespace of root's, otherwise. Hooks look at it too (`/proc/PID/ns/net`), which
+    /// takes CAP_SYS_PTRACE then: without that, root's init hides itself when the hooks are through.
+    fn hidden(&self) -> bool {
+        let root = self.direct() && self.host.uid == 0 && self.host.can(capabilities::SYS_PTRACE);
+        self.host.privileged() && (root || self.namespaces.is_joined(Kind::Pid))
     }
 
     /// The bridge joins what only a process that does not come back can join (see [`topology`]). A privileged caller joins the

@@ -46,8 +46,9 @@ pub fn exec(
     };
     let mut parts = process_plan::plan(&input, findings);
     let oom_score = take_oom_score(&mut parts);
-    // A user namespace is joined for good, and in another one than the first the caller could not come back to its own.
-    let direct = !namespaces.has(Kind::User) && host.initial_user_namespace && host.privileged();
+    // A user namespace is joined for good, and in another one than the first the caller could not come back to its own. The files in procfs of
+    // a process that is not dumpable are root's: who has capabilities and another id could not set the score from outside.
+    let direct = !namespaces.has(Kind::User) && host.initial_user_namespace && host.privileged() && host.uid == 0;
     check_terminal(process.terminal, request, findings);
     let has = |version| record.cgroup.directories.iter().any(|directory| directory.place.version == version);
     let cgroups = Cgroups { v1: has(cgroups::Version::V1), v2: has(cgroups::Version::V2) };

@@ -13,6 +13,8 @@ use crate::sys::cred::{self, CapSets};
 pub const SETGID: u32 = 6;
 /// CAP_SETUID.
 pub const SETUID: u32 = 7;
+/// CAP_SYS_PTRACE.
+pub const SYS_PTRACE: u32 = 19;
 /// CAP_SYS_ADMIN.
 pub const SYS_ADMIN: u32 = 21;
 /// CAP_SYS_RESOURCE.

@@ -240,11 +240,11 @@ pub fn dup2(fd: impl AsFd, target: RawFd) -> CallResult<()> {
     check(ret.into(), "dup2", || format!("{fd}, {target}")).map(drop)
 }
 
-/// True if the descriptor number is open.
-pub fn is_open(fd: RawFd) -> bool {
+/// True if the descriptor number was open when this program was executed: what has been opened since is close-on-exec.
+pub fn is_inherited(fd: RawFd) -> bool {
     // SAFETY: no pointers are passed.
-    let ret = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-    ret != -1
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags != -1 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// fcntl(2) `F_DUPFD_CLOEXEC`: another descriptor for the same open file.

@@ -37,6 +37,11 @@ impl Init<'_> {
             ProcessStep::LimitBounding(keep) => capabilities::limit_bounding(*keep),
             ProcessStep::User(step) => {
                 user::become_user(step)?;
+                // Before the rights go that nobody else has: those of other containers may see it (CVE-2016-9962). Taking on another user has
+                // made it what fs.suid_dumpable says.
+                if self.hides {
+                    process::set_dumpable(false)?;
+                }
                 tie_to_launcher()
             }
             ProcessStep::Capabilities { sets, for_seccomp } => {

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Walk;
+use super::conversation::CONTAINER_ENDED;
 use crate::cgroups::systemd::Manager;
 use crate::cgroups::{Cgroup, Doors};
 use crate::child::Child;
-use crate::error::Failure;
+use crate::error::{Failure, Role};
 use crate::launch::{bridge, init, link};
 use crate::namespaces::{Kind, join};
 use crate::state::store::SECCOMP;
@@ -33,21 +34,33 @@ impl Walk<'_> {
         if dead { child.wait().ok() } else { None }
     }
 
+    /// True if this is an exec into a container that is not there any more.
+    fn container_has_ended(&self, failure: &Failure, exit: Option<Exit>) -> bool {
+        let traces = [libc::ESRCH, libc::ENOMEM, libc::ENOENT, libc::ENODEV];
+        let ending = exit.is_some() || traces.iter().any(|errno| failure.is(*errno));
+        let patience = if ending { Duration::from_millis(100) } else { Duration::ZERO };
+        let container = self.launch.handles.container.as_ref().map(|pidfd| (pidfd.as_fd(), false));
+        container.is_some_and(|container| process::poll(&[container], Some(patience)).is_ok_and(|ready| ready[0].readable))
+    }
+
     pub(super) fn oom_kills(&self) -> u64 {
         self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok().flatten()).unwrap_or(0)
     }
 
     /// A process that vanished without a word was killed; the most frequent reason can be found out.
     pub(super) fn explain(&mut self, failure: Failure, exit: Option<Exit>) -> Failure {
+        // Also the container's first process does not end before the child has been reaped.
         let exit = exit.or_else(|| self.death());
+        if failure.place.as_ref().is_some_and(|place| place.role == Role::Launcher) && self.container_has_ended(&failure, exit) {
+            // Each step has another word for it.
+            return Failure { call: None, reason: Some(CONTAINER_ENDED.to_owned()), hint: None, ..failure };
+        }
         let Some(cgroup) = &self.launch.cgroup else { return failure };
         let oom = self.oom_kills();
         match exit {
             // It knows better than any hint that was given on suspicion.
             Some(Exit::Signal(libc::SIGKILL)) if oom > 0 => Failure { hint: Some(too_little_memory(cgroup)), ..failure },
-            _ if failure.call.as_ref().is_some_and(|call| call.call == "clone3" && call.is(libc::EAGAIN)) => {
-                too_few_processes(failure, cgroup)
-            }
+            _ if refused(&failure, libc::EAGAIN) => too_few_processes(failure, cgroup),
             _ => failure,
         }
     }
@@ -73,7 +86,7 @@ impl Walk<'_> {
         let mut made = self.clone_once(inside, &request);
         let nested = match (&made, self.launch.record.init) {
             // Controllers were enabled below the container's cgroup, which has no processes of its own then: init knows where.
-            (Err(failure), Some(init)) if failure.is(libc::EBUSY) && self.born_in_cgroup => self.nested_cgroup(init.pid)?,
+            (Err(failure), Some(init)) if refused(failure, libc::EBUSY) && self.born_in_cgroup => self.nested_cgroup(init.pid)?,
             _ => None,
         };
         if let Some(nested) = &nested {
@@ -83,7 +96,7 @@ impl Walk<'_> {
         // (`pids.limit` 0), and the first process is moved, which no limit forbids; exec has to keep to the limit.
         let may_be_moved = |failure: &Failure| {
             let is_first = self.launch.directory.is_some() && !bridge;
-            failure.is(libc::EACCES) || (failure.is(libc::EAGAIN) && is_first && self.refuses_births())
+            refused(failure, libc::EACCES) || (refused(failure, libc::EAGAIN) && is_first && self.refuses_births())
         };
         if self.born_in_cgroup && made.as_ref().is_err_and(may_be_moved) {
             self.born_in_cgroup = false;
@@ -161,6 +174,11 @@ impl Walk<'_> {
         let pid = self.pid()?;
         self.launch.cgroup.as_ref().map_or(Ok(()), |cgroup| cgroup.join_delegated(pid))
     }
+}
+
+/// True if clone3(2) has refused with this errno, and not the way to it or back.
+fn refused(failure: &Failure, errno: i32) -> bool {
+    failure.call.as_ref().is_some_and(|call| call.call == "clone3" && call.is(errno))
 }
 
 fn too_little_memory(cgroup: &Cgroup) -> String {

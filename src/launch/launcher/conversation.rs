@@ -10,6 +10,9 @@ use crate::launch::protocol::{FromInit, ToInit};
 use crate::launch::{link, terminal};
 use crate::sys::{process, signal};
 
+/// What exec says when there is nothing left to join.
+pub(super) const CONTAINER_ENDED: &str = "the container has ended meanwhile";
+
 impl Walk<'_> {
     pub(super) fn tell(&mut self, message: ToInit) -> Result<(), Failure> {
         let link = self.link.as_ref().ok_or_else(|| Failure::because("nobody to talk to"))?;
@@ -65,7 +68,7 @@ impl Walk<'_> {
                 return Err(Failure::because(format!("interrupted by signal {number}")));
             }
             if container.is_some() && ready.last().is_some_and(|container| container.readable) {
-                return Err(Failure::because("the container has ended meanwhile"));
+                return Err(Failure::because(CONTAINER_ENDED));
             }
         }
     }
