@@ -220,7 +220,8 @@ impl ProcFs {
         let (flags, threads): (u64, u64) = (number(6), number(17));
         let state = state.map(|state| match state {
             'Z' if threads > 1 => 'S',
-            'S' if self.is_husk(pid, flags) => 'Z',
+            // Asleep or idle (`I`), by the kernel's age.
+            'S' | 'I' if self.is_husk(pid, flags) => 'Z',
             state => state,
         });
         state.zip(start).ok_or_else(|| CallError::new("read", format!("/proc/{pid}/stat: {text:?}"), libc::EINVAL))
