@@ -1,10 +1,13 @@
 //! The command line: arguments to a command, its error to a message and an exit status. Nothing else.
 //!
-//! The program starts at the C library's `main`, not at the standard library's, which would read /proc/self/maps for a guard page and
+//! The program starts at the C library's `main` (`start`: how it comes there), not at the standard library's, which would read /proc/self/maps for a guard page and
 //! install handlers for stack overflows: a dozen system calls that no container needs. What it does about closed stdio and about SIGPIPE
 //! is done here.
 
 #![no_main]
+
+#[cfg(target_arch = "x86_64")]
+mod start;
 
 use std::ffi::OsString;
 
