@@ -175,9 +175,10 @@ fn completions_know_every_command() {
     let file = dir.path("rt.bash");
     fs::write(&file, rt(&["completion", "bash"]).stdout).unwrap();
     let ask = "source \"$0\"; COMP_WORDS=(rt --root /x cre); COMP_CWORD=3; _rt; echo ${COMPREPLY[@]}; \
-               COMP_WORDS=(rt create --pid); COMP_CWORD=2; _rt; echo ${COMPREPLY[@]}";
+               COMP_WORDS=(rt create --pid); COMP_CWORD=2; _rt; echo ${COMPREPLY[@]}; \
+               COMP_WORDS=(rt mounts re); COMP_CWORD=2; _rt; echo ${COMPREPLY[@]}";
     let asked = Command::new("bash").args(["-c", ask, &file]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&asked.stdout), "create\n--pid-file --pidfd-socket\n");
+    assert_eq!(String::from_utf8_lossy(&asked.stdout), "create\n--pid-file --pidfd-socket\nremove\n");
 }
 
 #[test]

@@ -66,23 +66,31 @@ fn verbs(cli: &Command) -> Vec<&str> {
 }
 
 /// An id is completed from `rt list`, with the same state root.
-const TAKE_ID: [&str; 10] = ["delete", "events", "exec", "kill", "pause", "ps", "resume", "start", "state", "update"];
+const TAKE_ID: [&str; 12] =
+    ["checkpoint", "delete", "events", "exec", "kill", "mounts", "pause", "ps", "resume", "start", "state", "update"];
+
+/// What else may stand where a command's first argument is.
+const WORDS: [(&str, &str); 2] = [("completion", "bash zsh fish"), ("mounts", "add remove")];
+
+fn words(name: &str) -> &'static str {
+    WORDS.iter().find(|(command, _)| *command == name).map_or("", |(_, words)| words)
+}
 
 fn bash(cli: &Command) -> String {
     let mut cases = String::new();
     for (name, command) in commands(cli) {
         let flags: Vec<String> = options(command).map(|(long, ..)| format!("--{long}")).collect();
-        cases.push_str(&format!("    \"{name}\") flags=\"{}\" ;;\n", flags.join(" ")));
+        cases.push_str(&format!("    \"{name}\") flags=\"{}\" words=\"{}\" ;;\n", flags.join(" "), words(name)));
     }
     let values: Vec<String> = options(cli).filter(|(_, takes, _)| *takes).map(|(long, ..)| format!("--{long}")).collect();
     format!(
-        "# bash completion for rt\n_rt() {{\n  local cur=${{COMP_WORDS[COMP_CWORD]}} verb='' flags='' root='' i\n  \
+        "# bash completion for rt\n_rt() {{\n  local cur=${{COMP_WORDS[COMP_CWORD]}} verb='' flags='' words='' root='' i\n  \
          for ((i = 1; i < COMP_CWORD; i++)); do\n    case ${{COMP_WORDS[i]}} in\n      --root) root=${{COMP_WORDS[++i]}} ;;\n      \
          {}) ((i++)) ;;\n      -*) ;;\n      *) verb=${{COMP_WORDS[i]}}; break ;;\n    esac\n  done\n  case $verb in\n{cases}  esac\n  \
          if [[ $cur == -* ]]; then COMPREPLY=($(compgen -W \"$flags\" -- \"$cur\")); return; fi\n  \
          case $verb in\n    '') COMPREPLY=($(compgen -W \"{}\" -- \"$cur\")) ;;\n    \
-         {}) COMPREPLY=($(compgen -W \"$(\"${{COMP_WORDS[0]}}\" ${{root:+--root \"$root\"}} list -q 2>/dev/null)\" -- \"$cur\") $(compgen -f -- \"$cur\")) ;;\n    \
-         *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n  esac\n}}\ncomplete -o filenames -F _rt rt\n",
+         {}) COMPREPLY=($(compgen -W \"$words $(\"${{COMP_WORDS[0]}}\" ${{root:+--root \"$root\"}} list -q 2>/dev/null)\" -- \"$cur\") $(compgen -f -- \"$cur\")) ;;\n    \
+         *) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\") $(compgen -f -- \"$cur\")) ;;\n  esac\n}}\ncomplete -o filenames -F _rt rt\n",
         values.into_iter().filter(|flag| flag != "--root").collect::<Vec<_>>().join("|"),
         verbs(cli).join(" "),
         TAKE_ID.join("|"),
@@ -113,5 +121,8 @@ fn fish(cli: &Command) -> String {
     }
     let ids = TAKE_ID.join(" ");
     text.push_str(&format!("complete -c rt -n '__fish_seen_subcommand_from {ids}' -a '(rt list -q 2>/dev/null)'\n"));
+    for (name, words) in WORDS {
+        text.push_str(&format!("complete -c rt -n '__fish_seen_subcommand_from {name}' -a '{words}'\n"));
+    }
     text
 }
