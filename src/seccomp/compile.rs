@@ -8,7 +8,7 @@ use super::condition::{Clause, Condition, Known, Op};
 use super::decide::{Case, decide};
 use super::emit::emit;
 use super::graph::{Graph, Jump, Node, Word};
-use super::order::{Part, Ranked, conflict, order, prune};
+use super::order::{Part, Ranked, conflict, decided_before, order, prune};
 use super::table::{self, Row};
 
 /// `BPF_MAXINSNS` (linux/bpf_common.h): the longest program that seccomp(2) takes.
@@ -307,6 +307,7 @@ fn call(graph: &mut Graph, profile: &Profile<'_, '_>, uses: &[Use], arch: &Arch)
     if cases.len() > MAX_INSTRUCTIONS {
         return Err(Refusal::TooLong);
     }
+    decided_before(&mut cases);
     prune(&mut cases, |rule| policy.rules[*rule].action);
     if let Some((earlier, later)) = conflict(&cases, |rule| policy.rules[*rule].action) {
         let position = |index: usize| policy.rules[index].position;

@@ -160,6 +160,10 @@ impl Clause {
         let value = halves(condition.value).0;
         let above = |k| Self { over: None, high: None, low: Some(Test { word: upper, greater: true, k }), negated: false };
         match (condition.op, value.checked_sub(1)) {
+            (Op::Ne, _) => {
+                let equal = Test { word: upper, greater: false, k: value };
+                Self { over: None, high: None, low: Some(equal), negated: true }.settle(None)
+            }
             (Op::Gt | Op::Ge, _) => above(value).settle(None),
             // Less, and nothing is less than 0.
             (_, None) => Known::Decided(false),
@@ -173,7 +177,11 @@ impl Clause {
         let value = halves(condition.value);
         let equal = Test { word: Word::at(upper), greater: false, k: value.0 };
         let equal = Self { over: None, high: Some(equal), low: None, negated: false };
-        let negated = matches!(condition.op, Op::Le | Op::Lt);
+        let negated = matches!(condition.op, Op::Ne | Op::Lt | Op::Le);
+        if condition.op == Op::Ne {
+            let low = Some(Test { word: Word::at(lower), greater: false, k: value.1 });
+            return [equal.settle(None), Self { over: None, high: None, low, negated }.settle(None)];
+        }
         let k = if matches!(condition.op, Op::Gt | Op::Le) { Some(value.1) } else { value.1.checked_sub(1) };
         let low = k.map(|k| Test { word: Word::at(lower), greater: true, k });
         [equal.settle(None), Self { over: None, high: None, low, negated }.settle(None)]

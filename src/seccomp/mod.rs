@@ -27,7 +27,8 @@
 //! other than an equality on one argument, and conditions on further ones, share parts of its tree, so that a condition of one
 //! rule comes to hold for another. And some profiles get answers that no rule gives: with 2.5.4, `arg < 0x100000000` and
 //! `arg < 0` on one argument let 1 through: having looked at the lower half for one inequality, it takes that for the upper half for the
-//! next, and passes a rule over that holds. (A test shows both.) It also refuses some profiles that are clear. The random tests let
+//! next, and passes a rule over that holds. It passes one over, too, that makes the comparison of another rule with the opposite outcome,
+//! as if that one were the more general: of `a2 == 0` and `a0 == 1 && a2 != 0` the second. (A test shows all three.) It also refuses some profiles that are clear. The random tests let
 //! libseccomp's answer go unheeded only if no rule of the profile gives it, or if it is the answer of the profile without a rule that holds and is
 //! passed over like this; ours is in any case one that a rule gives, by a third reading that knows no halves. What to expect: of rules that
 //! contradict each other on such a call, ours obeys the first in

@@ -8,8 +8,8 @@
 //!    of two rules of which one begins with all that the other asks, the shorter one;
 //! 3. what is still equal, as written: in the order in which a rule first made that comparison, even if another one has taken its place
 //!    since ([`prune`]);
-//! 4. of several "less" on one argument whose upper halves are the same, the first one written decides where the upper half decides alone
-//!    ([`Part`]).
+//! 4. of several "less" (or several "not equal") on one argument whose upper halves are the same, the first one written decides where the
+//!    upper half decides alone ([`Part`]).
 //!
 //! Two rules with the same conditions and different actions, or a later rule that is more general than an earlier one with
 //! another action, are refused by libseccomp, and here too.
@@ -84,12 +84,12 @@ fn sorted<T: Clone>(rules: Vec<Stepped<T>>, depth: usize) -> Vec<Ranked<T>> {
     first
 }
 
-/// Of several "less" with the same upper half, which this group is about, the parts that it decides alone, as written.
+/// Of several "less" or "not equal" with the same upper half, which this group is about, the parts that it decides alone, as written.
 fn upper_parts<T: Clone>(group: &mut [Stepped<T>], depth: usize) -> Vec<Ranked<T>> {
     let is_inequality = |(steps, rule): &&mut Stepped<T>| {
         let last = rule.conditions.last().filter(|_| steps.len() == depth + 2);
         let at_upper = steps.get(depth).is_some_and(|step| step.0.0 % 2 == 1);
-        at_upper && last.is_some_and(|last| matches!(last.op, Op::Lt | Op::Le)) && rule.part == Part::Whole
+        at_upper && last.is_some_and(|last| matches!(last.op, Op::Lt | Op::Le | Op::Ne)) && rule.part == Part::Whole
     };
     let together: Vec<&mut Stepped<T>> = group.iter_mut().filter(is_inequality).collect();
     if together.len() < 2 {
@@ -123,6 +123,23 @@ fn step(condition: &Condition, upper: u32, value: u32, mask: u32) -> Step {
     };
     let with_equal = upper == 0 && matches!(condition.op, Op::Ge | Op::Lt);
     ((condition.index * 2 + upper, class, place), (condition.op == Op::MaskedEq, with_equal, mask, value))
+}
+
+/// Leaves out what an earlier rule has decided that asks for a beginning of its conditions, whatever it says: libseccomp finds the tree's end
+/// where this one would go on. So a later, more general rule does not contradict it.
+pub fn decided_before<T>(rules: &mut Vec<Ranked<T>>) {
+    let mut at = 1;
+    while at < rules.len() {
+        let (earlier, rest) = rules.split_at(at);
+        let begins = |other: &Ranked<T>| {
+            other.conditions.len() < rest[0].conditions.len() && rest[0].conditions.starts_with(&other.conditions)
+        };
+        if earlier.iter().any(begins) {
+            rules.remove(at);
+        } else {
+            at += 1;
+        }
+    }
 }
 
 /// Leaves out what another rule with the same action and no other conditions says already. Where that one came later and asks for the first

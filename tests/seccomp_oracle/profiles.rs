@@ -78,6 +78,35 @@ fn masked(index: u32, mask: u64, value: u64) -> Value {
     json!({ "index": index, "op": "SCMP_CMP_MASKED_EQ", "value": mask, "valueTwo": value })
 }
 
+/// Profiles in which it matters which rule comes first.
+pub fn ordered() -> Vec<(&'static str, Seccomp)> {
+    vec![
+        (
+            "what an earlier rule has decided contradicts nobody",
+            parse(json!({
+                "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86", "SCMP_ARCH_PPC64LE"],
+                "syscalls": [
+                    { "names": ["accept"], "action": "SCMP_ACT_ERRNO", "args": [arg(2, "EQ", 7)] },
+                    { "names": ["accept"], "action": "SCMP_ACT_TRAP", "args": [arg(2, "EQ", 7), arg(3, "EQ", 0)] },
+                    { "names": ["accept"], "action": "SCMP_ACT_ERRNO" },
+                    { "names": ["socketcall"], "action": "SCMP_ACT_TRAP", "args": [arg(0, "EQ", 5), arg(1, "EQ", 1)] },
+                ],
+            })),
+        ),
+        (
+            "several that are not equal, and differ in the lower half",
+            parse(json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [
+                    { "names": ["lseek"], "action": "SCMP_ACT_ERRNO", "args": [arg(0, "NE", 0)] },
+                    { "names": ["lseek"], "action": "SCMP_ACT_TRAP", "args": [arg(0, "NE", 1)] },
+                    { "names": ["lseek"], "action": "SCMP_ACT_LOG", "args": [arg(0, "NE", 1 << 32)] },
+                ],
+            })),
+        ),
+    ]
+}
+
 /// Profiles with a name each.
 pub fn written() -> Vec<(&'static str, Seccomp)> {
     let allow = "SCMP_ACT_ALLOW";

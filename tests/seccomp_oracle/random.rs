@@ -61,12 +61,35 @@ fn inequality(rule: &Rule<'_>) -> Option<(u32, u64)> {
     rule.alternatives.iter().flatten().find(is_one).map(|condition| (condition.index, condition.value >> 32))
 }
 
-/// Libseccomp's flaw of two inequalities on one argument with different upper halves (see the module's text): having looked at the lower half
-/// for one, it takes that for the upper half for the other, and passes a rule over that holds. True if on an architecture with arguments of 64
-/// bits there are such two rules about this system call, one of them holds, and without it the answer is libseccomp's.
+/// The comparison of a condition, and what its outcome has to be: two operators may make the same one.
+fn comparison(condition: &Condition) -> ((u32, u8, u64, u64), bool) {
+    let (op, outcome) = match condition.op {
+        Op::Eq | Op::MaskedEq => (0, true),
+        Op::Ne => (0, false),
+        Op::Gt => (1, true),
+        Op::Le => (1, false),
+        Op::Ge => (2, true),
+        Op::Lt => (2, false),
+    };
+    ((condition.index, op, condition.mask, condition.value), outcome)
+}
+
+/// True if all that `general` compares is compared by `rule`, and one of it with the opposite outcome.
+fn is_opposite(general: &Rule<'_>, rule: &Rule<'_>) -> bool {
+    let all = |rule: &Rule<'_>| rule.alternatives.iter().flatten().map(comparison).collect::<Vec<_>>();
+    let (general_all, rule_all) = (all(general), all(rule));
+    let found = |(made, _): &((u32, u8, u64, u64), bool)| rule_all.iter().any(|other| other.0 == *made);
+    let turned = |(made, outcome): &((u32, u8, u64, u64), bool)| rule_all.contains(&(*made, !outcome));
+    general_all.iter().all(found) && general_all.iter().any(turned)
+}
+
+/// Libseccomp's two flaws by which it passes a rule over that holds (see the module's text): that of two inequalities on one argument
+/// with different upper halves, on an architecture with arguments of 64 bits, and that of a comparison that two rules make with
+/// opposite outcomes. True if one of the rules that hold is such a rule, and without it the answer is libseccomp's.
 fn passed_over(policy: &Policy<'_>, difference: &Difference) -> bool {
     const WIDE: u32 = 0x8000_0000; // __AUDIT_ARCH_64BIT
     let call = &difference.call;
+    let wide = call.audit & WIDE != 0 && call.number & X32_BIT == 0;
     let about: Vec<(usize, &Rule<'_>)> = policy.rules.iter().enumerate().filter(|(_, rule)| names(policy, rule, call)).collect();
     let has_other = |(index, upper): (u32, u64)| {
         about.iter().filter_map(|(_, rule)| inequality(rule)).any(|other| other.0 == index && other.1 != upper)
@@ -77,8 +100,10 @@ fn passed_over(policy: &Policy<'_>, difference: &Difference) -> bool {
         let answer = ours(&without).map(|compiled| Program::new(&compiled.program).run(call).0);
         answer == Ok(difference.theirs) && possible(&without, call).contains(&difference.theirs)
     };
-    let suspects = about.iter().filter(|(_, rule)| holds(policy, rule, call) && inequality(rule).is_some_and(has_other));
-    call.audit & WIDE != 0 && call.number & X32_BIT == 0 && suspects.into_iter().any(|(at, _)| answers(*at))
+    let is_suspect = |rule: &Rule<'_>| {
+        wide && inequality(rule).is_some_and(has_other) || about.iter().any(|(_, other)| is_opposite(other, rule))
+    };
+    about.iter().any(|(at, rule)| holds(policy, rule, call) && is_suspect(rule) && answers(*at))
 }
 
 fn assert_like_libseccomp(profile: &Seccomp) -> Result<(), TestCaseError> {
