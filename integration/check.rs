@@ -169,14 +169,16 @@ fn compare(ctx: &Ctx, bundle: &Bundle, id: &str) -> Result<Option<String>, Strin
         (false, true) if excused(&said, &found) => Ok(Some("untried".to_owned())),
         (false, true) => Err(format!("refused without a prediction: {said}\ncheck: {}", found["findings"])),
         (false, false) => {
-            let said = neutral(&said);
+            let neutrally = neutral(&said);
             let told = |finding: &&&Value| {
                 let (path, text) = (finding["path"].as_str().unwrap(), finding["text"].as_str().unwrap());
-                said.contains(&neutral(text)) && (text.contains(path) || said.contains(path))
+                neutrally.contains(&neutral(text)) && (text.contains(path) || neutrally.contains(path))
             };
             match fatal.iter().find(told) {
                 Some(finding) => Ok(Some(finding["code"].as_str().unwrap().to_owned())),
-                None => Err(format!("refused in other words: {said}\ncheck: {}", json!(fatal))),
+                // Of two refusals the one that nothing was known about came first.
+                None if excused(&said, &found) => Ok(Some("untried".to_owned())),
+                None => Err(format!("refused in other words: {neutrally}\ncheck: {}", json!(fatal))),
             }
         }
     }
