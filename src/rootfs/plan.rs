@@ -194,12 +194,15 @@ fn writable_until_filled(linux: &Linux, steps: &mut Steps) -> Steps {
         let (before, after) = steps.split_at_mut(at + 1);
         let Some(Planned { step: RootfsStep::Mount(mount), origin }) = before.last_mut() else { continue };
         let is_tmpfs = matches!(&mount.kind, MountKind::Filesystem { fstype, .. } if fstype == "tmpfs");
+        if !is_tmpfs || mount.own.set & attr::RDONLY == 0 {
+            continue;
+        }
         let place = mount.destination.as_path();
         let later = || after.iter().filter_map(|planned| as_mount(&planned.step)).map(|mount| mount.destination.as_path());
         let devices = linux.devices.iter().map(|device| Path::new(&device.path)).chain([Path::new("/dev/null")]);
         let filled = later().chain(devices).any(|path| path.starts_with(place));
         // What is covered by another mount cannot be reached any more.
-        if !is_tmpfs || mount.own.set & attr::RDONLY == 0 || !filled || later().any(|path| place.starts_with(path)) {
+        if !filled || later().any(|path| place.starts_with(path)) {
             continue;
         }
         mount.own.set &= !attr::RDONLY;
