@@ -77,7 +77,9 @@ fn lives(ctx: &Ctx, container: &Container, mut running: Option<Running>) {
     // Its units are cgroups below the container's, which it may make. The limit of one is the kernel's, where the container has the
     // controller: an ordinary user's cgroup passes on none while the caller itself is in it.
     let script = "systemd-run --quiet --unit=one --property=TasksMax=23 sleep 1000 && cd /sys/fs/cgroup && \
-                  if grep -qw pids cgroup.controllers; then cat system.slice/one.service/pids.max; else echo none; fi && \
+                  if grep -qw pids cgroup.controllers; then cat system.slice/one.service/pids.max || \
+                  { grep '' cgroup.procs cgroup.subtree_control system.slice/cgroup.subtree_control /proc/*/cgroup /proc/*/comm >&2; \
+                  journalctl -b --no-pager | grep -i -e cgroup -e controller >&2; false; }; else echo none; fi && \
                   test $(cat system.slice/one.service/cgroup.procs) -gt 1 && systemctl is-active one dbus.socket";
     let answer = container.exec(&[], &["sh", "-c", script]).ok();
     println!("         pids.max of a unit: {}", answer.lines()[0]);

@@ -14,6 +14,7 @@ tests! {
     Root {
         the_program_manages_a_group_below_its_limits,
         exec_goes_where_the_program_has_moved_to,
+        exec_is_not_in_the_way_of_a_systemd,
         the_group_is_the_container_s_root_s,
         without_a_cgroup_namespace_the_group_is_the_same,
     }
@@ -97,6 +98,26 @@ fn exec_goes_where_the_program_has_moved_to(ctx: &Ctx) -> Outcome {
         assert_eq!(place(&read(&file)), path);
         ctx.rt(&["delete", "--force", &container.id]).ok();
         assert!(!folder(&path).exists());
+        Pass
+    })
+}
+
+/// A systemd keeps the group that it was given empty, to pass controllers on. What others make for themselves is theirs.
+fn exec_is_not_in_the_way_of_a_systemd(ctx: &Ctx) -> Outcome {
+    needs_rt!(ctx, "others start it in the group itself, as long as they can");
+    in_pure_view(ctx, |ctx| {
+        for (below, expected) in [("init.scope", "/init.scope"), ("other.scope", "")] {
+            let path = ctx.fresh("/rt-systemd");
+            let script = format!("cd /sys/fs/cgroup; mkdir {below}; echo 1 > {below}/cgroup.procs");
+            let container = running(ctx, |c| {
+                sees_its_groups(c, &path, &script);
+                c.as_object_mut().unwrap().remove("annotations");
+            });
+            assert_eq!(place_of_exec(&container), format!("{path}{expected}"));
+            let file = container.bundle.dir.join("pid");
+            container.exec(&["--cgroup", "/", "--detach", "--pid-file", file.to_str().unwrap()], &["sleep", "100"]).ok();
+            assert_eq!(place(&read(&file)), path);
+        }
         Pass
     })
 }

@@ -161,6 +161,25 @@ impl Cgroup {
     /// # Errors
     /// If the process is gone.
     pub fn v2_of(&self, pid: i32) -> Result<Option<OwnedFd>, Failure> {
+        self.v2_where(pid, |_| true)
+    }
+
+    /// As [`Cgroup::v2_of`], if the process has gone where systemd goes when it is a container's first process. It keeps the container's
+    /// own directory empty for the controllers that it is about to enable; who is born there is in their way, and may be so again each
+    /// time that it tries, as a health check is that asks it something. Not where `exec --cgroup` has named the directory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn v2_of_systemd(&self, pid: i32) -> Result<Option<OwnedFd>, Failure> {
+        let mut own = self.record.directories.iter().filter(|recorded| recorded.place.version == Version::V2);
+        if self.record.unit.is_none() && !own.any(|recorded| recorded.ours) {
+            return Ok(None);
+        }
+        self.v2_where(pid, |below| below == Path::new("init.scope"))
+    }
+
+    /// The directory of a process if its path below the container's own is the right one.
+    fn v2_where(&self, pid: i32, is_right: impl Fn(&Path) -> bool) -> Result<Option<OwnedFd>, Failure> {
         let doing = || format!("find the cgroup of process {pid}");
         let Some(recorded) = self.record.directories.iter().find(|recorded| recorded.place.version == Version::V2) else {
             return Ok(None);
@@ -169,7 +188,8 @@ impl Cgroup {
         let content = read_to_end(file, 1 << 20).doing(doing)?;
         let content = String::from_utf8_lossy(&content);
         let path = content.lines().find_map(|line| line.strip_prefix("0::/")).map(Path::new);
-        let Some(path) = path.filter(|path| path.starts_with(&recorded.place.path)) else { return Ok(None) };
+        let below = path.and_then(|path| path.strip_prefix(&recorded.place.path).ok());
+        let Some(path) = path.filter(|_| below.is_some_and(is_right)) else { return Ok(None) };
         let found = Dir::mount(&recorded.place.mount).and_then(|mount| mount.find(path)).doing(doing)?;
         Ok(found.map(Dir::into_fd))
     }

@@ -72,9 +72,11 @@ impl Walk<'_> {
         let (ours, theirs) = link::pair()?;
         let (init_ours, init_theirs) =
             if bridge { link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs)))? } else { (None, None) };
-        // Exec is where init is, if that is up to the container's program.
-        let home = match self.launch.record.init.filter(|_| into_cgroup && self.delegates()) {
-            Some(init) => self.nested_cgroup(init.pid)?,
+        // Exec is where init is, if that is up to the container's program, or init is a systemd.
+        let home = match self.launch.record.init.filter(|_| into_cgroup) {
+            Some(init) if self.delegates() => self.nested_cgroup(init.pid)?,
+            // If init has ended meanwhile the clone says so.
+            Some(init) => self.launch.cgroup.as_ref().and_then(|cgroup| cgroup.v2_of_systemd(init.pid).unwrap_or_default()),
             None => None,
         };
         let own = self.launch.cgroup.as_ref().filter(|_| into_cgroup).and_then(Cgroup::v2_fd);
